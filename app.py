@@ -1,0 +1,50 @@
+"""The web app. `python app.py` runs the whole gateway on this machine (see local.py)."""
+
+from __future__ import annotations
+
+import sys
+
+from flask import Flask
+
+from config import Settings, load
+from models.context import core_app, prepare_database
+from models.merchants import seed_test_merchant
+from routes import BLUEPRINTS, pages
+from routes.auth import limiter
+from routes.errors import register_error_handlers
+from routes.fields import IdConverter
+from routes.openapi import OPENAPI_CONFIG, GatewayApi, describe
+from routes.requests import register_request_hooks
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI app: all resources, on a database that is reachable and has its schema.
+
+    Raises:
+        ConfigError: a setting is wrong, or the database can't be reached.
+    """
+    settings = settings or load()
+    app = core_app(settings)
+    app.config.update(OPENAPI_CONFIG, MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+    with app.app_context():
+        prepare_database()
+        if settings.test_endpoints:
+            seed_test_merchant()
+    app.url_map.converters["id"] = IdConverter
+    register_request_hooks(app)
+    limiter.init_app(app)
+    api = GatewayApi(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    app.register_blueprint(pages.blp)
+    register_error_handlers(app)
+    describe(api)
+    return app
+
+
+if __name__ == "__main__":
+    from local import main
+
+    sys.exit(main())

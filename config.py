@@ -1,0 +1,202 @@
+"""Settings: read once from the environment (and `.env`), checked at start-up, never changed afterwards.
+
+A wrong or missing setting raises `ConfigError`, whose text names the setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from environs import Env, EnvError, EnvValidationError, validate
+from flask import current_app
+from werkzeug.local import LocalProxy
+
+ROOT = Path(__file__).parent
+
+LOCAL_SECRET_KEY = "local-development-only-secret-key"  # noqa: S105 (refused in production)
+MIN_SECRET_KEY_LENGTH = 32  # characters; every key of the gateway is derived from it
+
+MAX_PROCESSING_DELAY_MS = 3_600_000  # an hour: longer than any patience for a simulated bank
+
+# Seconds before each attempt. Five in all: at once, then after 1 min, 5 min, 30 min and 2 h.
+WEBHOOK_RETRY_SCHEDULE_S = (0, 60, 300, 1800, 7200)
+WEBHOOK_RETRY_SCHEDULE_TEST_S = (0, 5, 10, 15, 20)
+
+
+class ConfigError(Exception):
+    """A setting is wrong or missing; the text names it in one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process. Suffixes give units: `_ms` milliseconds, `_s` seconds."""
+
+    app_env: str
+    host: str
+    port: int
+    dashboard_port: int
+    checkout_port: int
+    checkout_url: str
+    data_dir: Path
+    database_url: str | None
+    redis_url: str | None
+    secret_key: str
+    web_workers: int
+    web_threads: int
+    worker_processes: int
+    processing_delay_ms: tuple[int, int]
+    upi_success_rate: float
+    card_success_rate: float
+    test_mode: bool
+    test_processing_delay_ms: int
+    test_payment_success: bool
+    webhook_retry_schedule_s: tuple[int, ...]
+    webhook_allow_private: bool
+    test_endpoints: bool
+    public_rate_limit_per_address: str
+    public_rate_limit_per_order: str
+    log_level: str
+
+    @property
+    def local(self) -> bool:
+        return self.app_env == "local"
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database address with its driver named: a bare `postgresql://` would pick psycopg 3."""
+        url = self.database_url or ""
+        for prefix in ("postgresql://", "postgres://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg2://" + url.removeprefix(prefix)
+        return url
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings, from `environ` if given, else from the process' environment and `.env`.
+
+    Raises:
+        ConfigError: naming each setting that is wrong.
+    """
+    env = Env(eager=False)
+    if environ is None:
+        env.read_env(str(ROOT / ".env"), recurse=False)
+    else:
+        env = Env(eager=False, environ=dict(environ))
+
+    app_env = env.str("APP_ENV", "local", validate=validate.OneOf(["local", "production"]))
+    local = app_env != "production"
+    port_range = validate.Range(min=1, max=65535)
+    rate = validate.Range(min=0, max=1)
+    checkout_port = env.int("CHECKOUT_PORT", 3001, validate=port_range)
+    schedule = WEBHOOK_RETRY_SCHEDULE_S
+    if env.bool("WEBHOOK_RETRY_INTERVALS_TEST", False):
+        schedule = WEBHOOK_RETRY_SCHEDULE_TEST_S
+    postgres = validate.Regexp(
+        r"(postgresql|postgres|postgresql\+psycopg2)://", error="Must start with postgresql://."
+    )
+    redis = validate.Regexp(r"(redis|rediss|unix)://", error="Must start with redis://.")
+
+    settings = Settings(
+        app_env=app_env,
+        host=env.str("HOST", "127.0.0.1"),
+        port=env.int("PORT", 8000, validate=port_range),
+        dashboard_port=env.int("DASHBOARD_PORT", 3000, validate=port_range),
+        checkout_port=checkout_port,
+        checkout_url=env.str("CHECKOUT_URL", f"http://localhost:{checkout_port}").rstrip("/"),
+        data_dir=env.path("DATA_DIR", ROOT / ".data"),
+        database_url=_optional(env, "DATABASE_URL", postgres),
+        redis_url=_optional(env, "REDIS_URL", redis),
+        secret_key=env.str("SECRET_KEY", LOCAL_SECRET_KEY if local else ""),
+        web_workers=env.int("WEB_WORKERS", 2, validate=validate.Range(min=1, max=64)),
+        web_threads=env.int("WEB_THREADS", 8, validate=validate.Range(min=1, max=256)),
+        worker_processes=env.int("WORKER_PROCESSES", 2, validate=validate.Range(min=1, max=64)),
+        processing_delay_ms=_delay_range(env),
+        upi_success_rate=env.float("UPI_SUCCESS_RATE", 0.90, validate=rate),
+        card_success_rate=env.float("CARD_SUCCESS_RATE", 0.95, validate=rate),
+        test_mode=env.bool("TEST_MODE", False),
+        test_processing_delay_ms=env.int(
+            "TEST_PROCESSING_DELAY", 1000, validate=validate.Range(min=0, max=MAX_PROCESSING_DELAY_MS)
+        ),
+        test_payment_success=env.bool("TEST_PAYMENT_SUCCESS", True),
+        webhook_retry_schedule_s=tuple(
+            env.list(
+                "WEBHOOK_RETRY_SCHEDULE",
+                list(schedule),
+                subcast=int,
+                validate=[validate.Length(min=1, max=20), _all_at_least_zero],
+            )
+            or schedule
+        ),
+        webhook_allow_private=env.bool("WEBHOOK_ALLOW_PRIVATE", local),
+        test_endpoints=env.bool("TEST_ENDPOINTS", local),
+        public_rate_limit_per_address=env.str("PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute"),
+        public_rate_limit_per_order=env.str("PUBLIC_RATE_LIMIT_PER_ORDER", "20 per minute"),
+        log_level=env.str(
+            "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+        ),
+    )
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        names = {name: " ".join(texts) for name, texts in error.error_messages.items()}
+        raise ConfigError("; ".join(f"{name}: {text}" for name, text in names.items())) from None
+    except EnvError as error:
+        raise ConfigError(str(error)) from None
+    _check_together(settings)
+    return settings
+
+
+# The settings of the app that is running: `from config import settings`.
+settings = cast(Settings, LocalProxy(lambda: current_app.config["GATEWAY"]))
+if TYPE_CHECKING:
+    settings = cast(Settings, None)  # type: ignore[no-redef]
+
+
+def _optional(env: Env, name: str, check: validate.Regexp) -> str | None:
+    """An address that may be absent or empty (`DATABASE_URL=` in a compose file means: not set)."""
+    return env.str(name, None) and env.str(name, validate=check)
+
+
+def _delay_range(env: Env) -> tuple[int, int]:
+    """`PROCESSING_DELAY_MS=1000-3000`: the least and the most that the simulated acquirer waits."""
+    text = env.str("PROCESSING_DELAY_MS", "1000-3000", validate=_is_delay_range)
+    low, _, high = (text or "0-0").partition("-")
+    return (int(low), int(high)) if low.isdecimal() and high.isdecimal() else (0, 0)  # seal() will complain
+
+
+def _is_delay_range(text: str) -> None:
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high) <= MAX_PROCESSING_DELAY_MS):
+        raise validate.ValidationError("Must be milliseconds as min-max, like 1000-3000.")
+
+
+def _all_at_least_zero(values: list[int]) -> None:
+    if any(value < 0 for value in values):
+        raise validate.ValidationError("Must be seconds, each at least 0.")
+
+
+def _check_together(settings: Settings) -> None:
+    """The rules that concern more than one setting."""
+    ports = {
+        "PORT": settings.port,
+        "DASHBOARD_PORT": settings.dashboard_port,
+        "CHECKOUT_PORT": settings.checkout_port,
+    }
+    if len(set(ports.values())) < len(ports):
+        raise ConfigError("PORT, DASHBOARD_PORT and CHECKOUT_PORT: Must be three different ports.")
+    if settings.local:
+        return
+    if settings.secret_key in ("", LOCAL_SECRET_KEY) or len(settings.secret_key) < MIN_SECRET_KEY_LENGTH:
+        raise ConfigError(
+            f"SECRET_KEY: Must be a secret of at least {MIN_SECRET_KEY_LENGTH} characters in production."
+        )
+    for name, value in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
+        if not value:
+            raise ConfigError(f"{name}: Must be set in production.")
+    if settings.test_endpoints:
+        raise ConfigError("TEST_ENDPOINTS: Must be false in production.")
+    if settings.test_mode:
+        raise ConfigError("TEST_MODE: Must be false in production.")

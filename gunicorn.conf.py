@@ -1,0 +1,27 @@
+"""The web server: one app on three ports."""
+
+import os
+
+from config import ConfigError, load
+
+try:
+    _settings = load()
+except ConfigError as error:
+    raise SystemExit(f"error: {error}") from None
+
+wsgi_app = "app:create_app()"
+bind = [
+    f"{_settings.host}:{port}" for port in (_settings.port, _settings.dashboard_port, _settings.checkout_port)
+]
+workers = _settings.web_workers
+worker_class = "gthread"  # real threads: nothing is patched, and a slow client holds only its own
+threads = _settings.web_threads
+timeout = 30  # seconds a worker may be silent before it is replaced
+graceful_timeout = 8  # seconds to finish what is under way; `make run` ends everything in under 10
+keepalive = 5
+limit_request_line = 4094
+limit_request_fields = 64
+control_socket_disable = True  # its place is the home folder, which two copies would share
+loglevel = _settings.log_level.lower()
+accesslog = os.environ.get("ACCESS_LOG") or None
+access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms %({x-request-id}o)s'  # no query, no body

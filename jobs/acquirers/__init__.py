@@ -1,0 +1,82 @@
+"""Acquirers: who really moves the money. One narrow interface; the simulator is the default one.
+
+Every call is idempotent by the id it is given: asking twice moves money once and gives the same answer.
+No call is made inside a database transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from config import Settings
+from models.instruments import Card
+
+
+@dataclass(frozen=True)
+class Approved:
+    """Done. `check_again_s`: it may still be reversed; look it up once more after so many seconds."""
+
+    reference: str
+    check_again_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Declined:
+    """Refused for good, with the contract's error code, the reason, and words for the shopper."""
+
+    code: str
+    reason: str
+    description: str
+
+
+@dataclass(frozen=True)
+class NeedsAction:
+    """The shopper must act first (3-D Secure, UPI approval)."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """No definite answer, as after a timeout. Not a decline: look it up, then decide."""
+
+
+Result = Approved | Declined | NeedsAction | Unknown
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the acquirer is asked about. Amounts in minor units; `age_s` counts from its creation."""
+
+    id: str  # the payment's or the refund's: the acquirer's idempotency key
+    payment_id: str
+    operation: str  # authorize, capture, void or refund
+    amount: int
+    currency: str
+    method: str
+    vpa: str | None
+    token: str | None
+    age_s: float
+
+
+class Acquirer(Protocol):
+    """What the gateway needs of an acquirer."""
+
+    def tokenize(self, card: Card) -> str:
+        """Hand the card over, in the request that brought it; keep only what this returns."""
+        ...
+
+    def authorize(self, ask: Ask) -> Result: ...
+    def capture(self, ask: Ask) -> Result: ...
+    def void(self, ask: Ask) -> Result: ...
+    def refund(self, ask: Ask) -> Result: ...
+
+    def lookup(self, ask: Ask) -> Result:
+        """What became of `ask.operation`, without asking for it anew."""
+        ...
+
+
+def get_acquirer(settings: Settings) -> Acquirer:
+    """The acquirer that the settings choose. There is one so far."""
+    from jobs.acquirers.simulator import Simulator  # noqa: PLC0415 (an acquirer loads when chosen)
+
+    return Simulator(settings)

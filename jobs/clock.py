@@ -1,0 +1,153 @@
+"""The clock: one small loop beside the workers, which sees to it that what is due gets its turn.
+
+Several may run (one a worker command); an advisory lock in Postgres elects the one that ticks. A tick wakes
+every queue that has due rows: this is how a later `due_at` gets its turn, and how a wake-up that Redis lost is
+made up for. While Redis can't be reached, the clock drains the queues itself. Less often, it sweeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from flask import Flask
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from jobs.payments import PAYMENTS
+from jobs.refunds import REFUNDS
+from jobs.wake import wake
+from jobs.webhooks import WEBHOOKS
+from jobs.work import Work, commit, stopping
+from models.base import db, mark_due, now
+from models.idempotency import IdempotencyKey
+from models.orders import Order
+from models.payments import LIVE, Payment
+from models.workers import Worker
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1  # how late a delayed payment may be noticed; a tick is one cheap query a queue
+SWEEP_S = 5.0
+SWEEP_BATCH = 500  # rows a sweep: a backlog is worked off in several short transactions
+REDIS_PATIENCE_S = 5.0  # Redis unheard for so long: work without it
+RETRY_S = 1.0  # after a database error, and between attempts to become the clock
+CLOCK_LOCK = 7_264_001  # the advisory lock that elects the clock; any number that nobody else uses
+
+WORKS: tuple[Work, ...] = (PAYMENTS, REFUNDS, WEBHOOKS)
+
+
+class Clock:
+    """See the module. `tick()` is one turn of the loop, for tests as well."""
+
+    def __init__(self, app: Flask):
+        self._app = app
+        self._next_sweep = 0.0
+        self._redis_heard = time.monotonic()
+        self._drains: dict[str, threading.Thread] = {}
+
+    def run(self) -> None:
+        """Tick until the process is told to stop; survive every outage of Postgres and Redis."""
+        while not stopping.is_set():
+            try:
+                with self._app.app_context(), db.engine.connect() as connection:
+                    self._reign(connection)
+            except DBAPIError as error:
+                log.warning("the clock lost the database, it tries again: %s", error.orig)
+            except Exception:
+                log.exception("the clock broke, it goes on")
+            stopping.wait(RETRY_S)
+        for drain in self._drains.values():
+            drain.join()
+
+    def tick(self) -> None:
+        """Wake (or, without Redis, drain) every queue that has due rows; sweep when it is time."""
+        due = [work for work in WORKS if work.has_due()]
+        db.session.remove()
+        heard = [wake(work.queue) for work in due]
+        if all(heard):
+            self._redis_heard = time.monotonic()
+        elif time.monotonic() - self._redis_heard > REDIS_PATIENCE_S:
+            for work in due:
+                self._drain_inline(work)
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + SWEEP_S
+            sweep()
+
+    def _reign(self, connection: Connection) -> None:
+        """Hold the lock as long as its connection lives, and tick."""
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": CLOCK_LOCK}):
+            return
+        log.info("this process is the clock now")
+        while not stopping.is_set():
+            connection.execute(text("SELECT 1"))  # raises when the lock's connection is gone
+            self.tick()
+            stopping.wait(TICK_S)
+
+    def _drain_inline(self, work: Work) -> None:
+        """Drain in a thread of its own, one a queue: slow webhooks must not hold up payments."""
+        running = self._drains.get(work.queue)
+        if running is None or not running.is_alive():
+            log.warning("Redis cannot be reached, the clock drains %s itself", work.queue)
+            thread = threading.Thread(target=self._drain, args=(work,), name=f"clock-{work.queue}")
+            self._drains[work.queue] = thread
+            thread.start()
+
+    def _drain(self, work: Work) -> None:
+        with self._app.app_context():
+            try:
+                work.drain()
+            except Exception:
+                log.exception("draining %s broke", work.queue)
+
+
+def sweep() -> None:
+    """What is over: orders nobody paid, holds nobody captured, keys, workers. Each in its own transaction."""
+    expire_orders()
+    release_holds()
+    IdempotencyKey.forget_expired()
+    Worker.forget_dead()
+    commit()
+    for work in WORKS:
+        overdue = work.count_overdue()
+        if overdue:
+            log.warning("%s: %d rows are overdue by more than a lease", work.queue, overdue)
+    db.session.remove()
+
+
+def expire_orders() -> None:
+    """Expire what nobody paid in time, unless a payment of it is still under way."""
+    overdue = db.session.scalars(
+        select(Order)
+        .where(Order.status.in_(["created", "attempted"]), Order.expires_at <= func.now())
+        .order_by(Order.expires_at)
+        .limit(SWEEP_BATCH)
+        .with_for_update(skip_locked=True, key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+    # Asked after the orders are locked: a payment that began before is seen, none can begin now.
+    ids = [order.id for order in overdue]
+    alive = select(Payment.order_id).where(Payment.order_id.in_(ids), Payment.status.in_(LIVE))
+    busy = set(db.session.scalars(alive)) if ids else set()
+    for order in overdue:
+        if order.id not in busy:
+            order.expire()
+    commit()
+
+
+def release_holds() -> None:
+    """Ask to void approvals whose hold is over."""
+    ids = (
+        select(Payment.id)
+        .where(Payment.hold_expires_at <= func.now(), Payment.operation.is_(None))
+        .limit(SWEEP_BATCH)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    released = db.session.execute(
+        update(Payment).where(Payment.id.in_(ids)).values(operation="void", due_at=now(), tries=0)
+    )
+    if released.rowcount:  # type: ignore[attr-defined]
+        mark_due(PAYMENTS.queue)
+    commit()

@@ -1,0 +1,98 @@
+"""Payment work: ask the acquirer to authorize, capture or void, and settle what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app
+from sqlalchemy import func, select
+
+from config import settings
+from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown, get_acquirer
+from jobs.work import Work, backoff_s
+from models.base import db
+from models.orders import Order
+from models.payments import Payment
+
+
+@dataclass(frozen=True)
+class PaymentTask:
+    """What is asked of the acquirer, and whether it may have been asked before without an answer."""
+
+    ask: Ask
+    look_up: bool
+    acquirer: Acquirer
+
+
+class PaymentWork(Work[PaymentTask, Result]):
+    queue = "payments"
+    model = Payment
+
+    def prepare(self, rows: Sequence[Payment]) -> Iterable[tuple[str, PaymentTask]]:
+        acquirer = app_acquirer()
+        now = db.session.scalar(select(func.now()))
+        for payment in rows:
+            if payment.operation is None:
+                raise RuntimeError(f"{payment.id}: due without an operation")
+            ask = Ask(
+                id=payment.id,
+                payment_id=payment.id,
+                operation=payment.operation,
+                amount=payment.operation_amount or payment.amount,
+                currency=payment.currency,
+                method=payment.method,
+                vpa=payment.vpa,
+                token=payment.acquirer_token,
+                age_s=(now - payment.created_at).total_seconds(),
+            )
+            look_up = payment.unknown_since is not None or payment.status == "requires_action"
+            yield payment.id, PaymentTask(ask, look_up, acquirer)
+
+    def act(self, data: PaymentTask) -> Result:
+        if data.look_up:
+            return data.acquirer.lookup(data.ask)
+        match data.ask.operation:
+            case "authorize":
+                return data.acquirer.authorize(data.ask)
+            case "capture":
+                return data.acquirer.capture(data.ask)
+            case _:
+                return data.acquirer.void(data.ask)
+
+    def lock(self, ids: list[str]) -> Sequence[Payment]:
+        payments = super().lock(ids)
+        # Taking money changes the order too: locked here, so that settle() finds it in the session.
+        self.lock_rows(Order, [payment.order_id for payment in payments])
+        return payments
+
+    def settle(self, row: Payment, data: PaymentTask, outcome: Result) -> None:
+        order = db.session.get_one(Order, row.order_id)
+        match outcome, data.ask.operation:
+            case Unknown(), _:
+                row.stay_unknown(backoff_s(row.tries))
+            case NeedsAction(), _:
+                row.require_action()
+            case Approved(reference=reference), "authorize":
+                row.approve(order, reference)
+            case Approved(), "capture":
+                row.take(order)
+            case Approved(), _:
+                row.void()
+            case Declined(code, reason, description), "authorize":
+                row.decline(code, reason, description)
+            case Declined(), _:
+                row.refuse_operation()
+
+
+def app_acquirer() -> Acquirer:
+    """The running app's acquirer."""
+    extensions: dict[str, Any] = current_app.extensions
+    if "acquirer" not in extensions:
+        extensions["acquirer"] = get_acquirer(settings)
+    return extensions["acquirer"]
+
+
+PAYMENTS = PaymentWork()
+run = PAYMENTS.run

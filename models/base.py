@@ -1,0 +1,106 @@
+"""What every model stands on: the session, ids, the database's time, and the note that work is due."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from datetime import UTC, datetime
+from typing import Any
+
+from flask_sqlalchemy import SQLAlchemy
+from marshmallow import fields
+from sqlalchemy import BigInteger, DateTime, Integer, Text, event, func, select
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
+
+ID_LENGTH = 16  # characters after the prefix: 62^16 = 95 bits, beyond guessing
+ID_ALPHABET = string.ascii_letters + string.digits
+
+# A request that waits longer than this on the database is better told so (milliseconds).
+STATEMENT_TIMEOUT_MS = 10_000
+LOCK_TIMEOUT_MS = 5_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_S = 5
+
+PG_OPTIONS = (
+    f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
+    f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+)
+ENGINE_OPTIONS: dict[str, Any] = {
+    "connect_args": {"options": PG_OPTIONS, "connect_timeout": CONNECT_TIMEOUT_S},
+    "pool_pre_ping": True,  # a restarted Postgres costs nobody an error
+    "executemany_mode": "values_plus_batch",
+}
+
+# No autoflush: a verb may pass through states that the CHECKs of schema.sql would rightly refuse.
+db = SQLAlchemy(session_options={"expire_on_commit": False, "autoflush": False})
+
+
+class Model(DeclarativeBase):
+    """Base of all tables. `schema.sql` is the truth; a test holds the classes to it."""
+
+    type_annotation_map = {
+        str: Text(),
+        int: Integer(),
+        datetime: DateTime(timezone=True),
+    }
+
+
+Minor = BigInteger()  # money: integer minor units
+
+
+def new_id(prefix: str) -> str:
+    """A fresh public id such as `pay_4fH...`, from a cryptographic source."""
+    return prefix + "_" + "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+
+
+def now() -> datetime:
+    """The time of the current transaction by the database's clock (one query, then remembered)."""
+    info = db.session().info
+    if "now" not in info:
+        info["now"] = db.session.scalar(select(func.now()))
+    return info["now"]
+
+
+def mark_due(queue: str) -> None:
+    """Note that this transaction leaves work due at once on `queue`: whoever commits wakes it."""
+    db.session().info.setdefault("due", set()).add(queue)
+
+
+def take_due() -> set[str]:
+    """The queues noted since the last call. For jobs/work.py, which commits and wakes."""
+    return db.session().info.pop("due", set())
+
+
+def memo() -> dict[str, Any]:
+    """A place for what is looked up once per transaction."""
+    return db.session().info.setdefault("memo", {})
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _forget(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.info.pop("now", None)
+        session.info.pop("memo", None)
+
+
+@event.listens_for(Session, "after_rollback")
+def _nothing_is_due(session: Session) -> None:
+    session.info.pop("due", None)
+
+
+class Timestamp(fields.DateTime):
+    """ISO 8601 in UTC with milliseconds, as the wire contract has it: `2026-01-15T16:40:00.123Z`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", **kwargs)
+
+    def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:  # type: ignore[override]
+        return None if value is None else isoformat(value)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
+        parsed = super()._deserialize(value, *args, **kwargs)
+        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def isoformat(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,128 @@
+"""The ledger: every movement of money as a double entry, in the transaction of the change.
+
+Debits are positive, credits negative. What the accounts mean stands in schema.sql; that every posting
+sums to zero is checked by the database at commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from marshmallow import Schema, fields
+from sqlalchemy import ForeignKey, Identity, func, select
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from models.base import Minor, Model, Timestamp, db, new_id, now
+
+if TYPE_CHECKING:
+    from models.payments import Payment
+    from models.refunds import Refund
+
+
+class LedgerEntry(Model):
+    """One side of a posting."""
+
+    __tablename__ = "ledger_entries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
+    posting_id: Mapped[str]
+    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    kind: Mapped[str]
+    account: Mapped[str]
+    amount: Mapped[int] = mapped_column(Minor)
+    currency: Mapped[str]
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"))
+    refund_id: Mapped[str | None] = mapped_column(ForeignKey("refunds.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    # Never loaded: they tell the session what must be inserted first.
+    payment: Mapped[Payment] = relationship(lazy="raise")
+    refund: Mapped[Refund | None] = relationship(lazy="raise")
+
+
+def post(
+    kind: str,
+    *legs: tuple[str, str, int],
+    merchant_id: str,
+    currency: str,
+    payment_id: str,
+    refund_id: str | None = None,
+) -> None:
+    """Post one movement. Each leg is (account to debit, account to credit, amount in minor units)."""
+    posting_id = new_id("post")
+    for debit, credit, amount in legs:
+        for account, signed in ((debit, amount), (credit, -amount)):
+            db.session.add(
+                LedgerEntry(
+                    id=new_id("led"),
+                    posting_id=posting_id,
+                    merchant_id=merchant_id,
+                    kind=kind,
+                    account=account,
+                    amount=signed,
+                    currency=currency,
+                    payment_id=payment_id,
+                    refund_id=refund_id,
+                    created_at=now(),
+                )
+            )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Where a merchant stands in one currency, in minor units.
+
+    captured - refunded - refunds_pending = available; `held` is approved but not captured yet.
+    """
+
+    currency: str
+    captured: int
+    refunded: int
+    refunds_pending: int
+    held: int
+    available: int
+
+
+def balances(merchant_id: str) -> list[Balance]:
+    """The merchant's balances, one a currency, as sums over the ledger."""
+    entry = LedgerEntry
+    rows = db.session.execute(
+        select(
+            entry.currency,
+            func.sum(entry.amount).filter(entry.account == "acquirer", entry.kind == "capture"),
+            func.sum(-entry.amount).filter(
+                entry.account == "acquirer", entry.kind.in_(["refund_processed", "refund_failed"])
+            ),
+            func.sum(-entry.amount).filter(entry.account == "refunds_in_flight"),
+            func.sum(entry.amount).filter(entry.account == "acquirer_hold"),
+            func.sum(-entry.amount).filter(entry.account == "merchant"),
+        )
+        .where(entry.merchant_id == merchant_id)
+        .group_by(entry.currency)
+        .order_by(entry.currency)
+    )
+    return [Balance(currency, *(int(amount or 0) for amount in amounts)) for currency, *amounts in rows]
+
+
+class LedgerEntrySchema(Schema):
+    id = fields.String()
+    posting_id = fields.String()
+    kind = fields.String()
+    account = fields.String()
+    amount = fields.Integer(metadata={"description": "Minor units; debits positive, credits negative."})
+    currency = fields.String()
+    payment_id = fields.String()
+    refund_id = fields.String(allow_none=True)
+    created_at = Timestamp()
+
+
+class BalanceSchema(Schema):
+    currency = fields.String()
+    captured = fields.Integer()
+    refunded = fields.Integer()
+    refunds_pending = fields.Integer()
+    held = fields.Integer()
+    available = fields.Integer()

@@ -1,0 +1,148 @@
+"""Orders: what is to be paid, once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from marshmallow import Schema, fields
+from sqlalchemy import ARRAY, ForeignKey, Identity, Text, UniqueConstraint, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+
+from config import settings
+from models.base import Minor, Model, Timestamp, db, new_id, now
+from models.errors import conflict, not_found
+from models.events import Event
+from models.merchants import Merchant
+
+METHODS = ("upi", "card")
+
+
+class Order(Model):
+    """`created -> attempted -> paid`, or `expired`."""
+
+    __tablename__ = "orders"
+    __table_args__ = (UniqueConstraint("id", "merchant_id", "amount", "currency"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
+    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    amount: Mapped[int] = mapped_column(Minor)
+    amount_paid: Mapped[int] = mapped_column(Minor, server_default="0")
+    currency: Mapped[str]
+    receipt: Mapped[str | None]
+    notes: Mapped[dict[str, str]] = mapped_column(JSONB, server_default="{}")
+    capture: Mapped[str] = mapped_column(server_default="automatic")
+    methods: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{upi,card}")
+    callback_url: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default="created")
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    merchant: Mapped[Merchant] = relationship(lazy="raise")
+
+    @classmethod
+    def create(cls, merchant_id: str, *, expires_in: int | None = None, **facts: Any) -> Order:
+        """A new order. `expires_in` is seconds from now; None means that it never expires."""
+        order = cls(id=new_id("order"), merchant_id=merchant_id, **facts)
+        if expires_in is not None:
+            order.expires_at = now() + timedelta(seconds=expires_in)
+        db.session.add(order)
+        db.session.flush()
+        return order
+
+    @classmethod
+    def of_merchant(cls, merchant_id: str, order_id: str) -> Order:
+        order = db.session.scalar(select(cls).where(cls.id == order_id, cls.merchant_id == merchant_id))
+        if order is None:
+            raise not_found("Order")
+        return order
+
+    @classmethod
+    def public(cls, order_id: str) -> Order:
+        """The order and its merchant's name, for the checkout page: whoever knows the id may pay it."""
+        order = db.session.scalar(select(cls).where(cls.id == order_id).options(joinedload(cls.merchant)))
+        if order is None:
+            raise not_found("Order")
+        return order
+
+    @classmethod
+    def lock(cls, order_id: str, merchant_id: str | None = None) -> Order:
+        """The order, locked until commit, so that one payment at a time is begun or settled for it."""
+        query = select(cls).where(cls.id == order_id).with_for_update(key_share=True)
+        if merchant_id is not None:
+            query = query.where(cls.merchant_id == merchant_id)
+        order = db.session.scalar(query.execution_options(populate_existing=True))
+        if order is None:
+            raise not_found("Order")
+        return order
+
+    def attempt(self) -> None:
+        """A payment of it begins.
+
+        Raises:
+            Refused: it is paid or expired.
+        """
+        if self.status == "paid":
+            raise conflict("The order is already paid.", reason="order_paid")
+        if self.status == "expired" or (self.expires_at is not None and self.expires_at <= now()):
+            raise conflict("The order has expired.", reason="order_expired")
+        self.status, self.updated_at = "attempted", now()
+
+    def pay(self, amount: int) -> None:
+        """Its payment was captured."""
+        self.status, self.amount_paid, self.updated_at = "paid", amount, now()
+        Event.record("order.paid", self.merchant_id, self.id, order=self)
+
+    def expire(self) -> None:
+        """Nobody paid it in time, and no payment of it is under way."""
+        self.status, self.updated_at = "expired", now()
+        Event.record("order.expired", self.merchant_id, self.id, order=self)
+
+    @property
+    def checkout_url(self) -> str:
+        return f"{settings.checkout_url}/checkout?order_id={self.id}"
+
+    def as_json(self) -> dict[str, Any]:
+        return ORDER_SCHEMA.dump(self)
+
+
+class OrderSchema(Schema):
+    id = fields.String(metadata={"example": "order_Qf3kZ8bWn0Lx2Vtd"})
+    merchant_id = fields.String()
+    amount = fields.Integer(metadata={"description": "Minor units."})
+    amount_paid = fields.Integer(metadata={"description": "Captured so far, in minor units."})
+    currency = fields.String(metadata={"example": "INR"})
+    receipt = fields.String(allow_none=True)
+    notes = fields.Dict(keys=fields.String(), values=fields.String())
+    capture = fields.String(metadata={"enum": ["automatic", "manual"]})
+    methods = fields.List(fields.String(metadata={"enum": list(METHODS)}))
+    callback_url = fields.String(allow_none=True)
+    status = fields.String(metadata={"enum": ["created", "attempted", "paid", "expired"]})
+    expires_at = Timestamp(allow_none=True)
+    checkout_url = fields.String()
+    created_at = Timestamp()
+    updated_at = Timestamp()
+
+
+class PublicMerchantSchema(Schema):
+    name = fields.String()
+
+
+class PublicOrderSchema(Schema):
+    """What the checkout page shows: nothing secret, nothing of the merchant but its name."""
+
+    id = fields.String()
+    amount = fields.Integer()
+    currency = fields.String()
+    status = fields.String(metadata={"enum": ["created", "attempted", "paid", "expired"]})
+    methods = fields.List(fields.String())
+    merchant = fields.Nested(PublicMerchantSchema)
+    callback_url = fields.String(allow_none=True)
+    expires_at = Timestamp(allow_none=True)
+    created_at = Timestamp()
+
+
+ORDER_SCHEMA = OrderSchema()

@@ -1,0 +1,14 @@
+"""The HTTP interface: one blueprint per resource; auth, errors, pagination and writes beside them."""
+
+from routes import events, health, ledger, orders, payments, refunds, test, webhooks
+
+BLUEPRINTS = (
+    health.blp,
+    orders.blp,
+    payments.blp,
+    refunds.blp,
+    ledger.blp,
+    events.blp,
+    webhooks.blp,
+    test.blp,
+)

@@ -1,0 +1,48 @@
+"""The history of what happened."""
+
+from __future__ import annotations
+
+from flask import g
+from marshmallow import validate
+from sqlalchemy import select
+
+from models.base import db
+from models.errors import not_found
+from models.events import Event, EventSchema
+from models.webhooks import EVENT_TYPES
+from routes.auth import authenticated
+from routes.fields import Blueprint, Text
+from routes.pagination import PageQuery, page, page_of
+
+blp = Blueprint("events", __name__, url_prefix="/api/v1", description="What happened, as webhooks tell it.")
+
+
+class EventQuery(PageQuery):
+    event = Text(validate=validate.OneOf(EVENT_TYPES), attribute="type")
+    order_id = Text()
+    payment_id = Text()
+    refund_id = Text()
+
+
+@blp.get("/events")
+@authenticated
+@blp.arguments(EventQuery, location="query")
+@blp.response(200, page_of(EventSchema))
+def list_events(args):
+    """List events, newest first."""
+    query = select(Event).where(Event.merchant_id == g.merchant_id)
+    for name in ("type", "order_id", "payment_id", "refund_id"):
+        if name in args:
+            query = query.where(getattr(Event, name) == args[name])
+    return page(query, Event, args)
+
+
+@blp.get("/events/<id:event_id>")
+@authenticated
+@blp.response(200, EventSchema)
+def get_event(event_id):
+    """Get an event."""
+    event = db.session.scalar(select(Event).where(Event.id == event_id, Event.merchant_id == g.merchant_id))
+    if event is None:
+        raise not_found("Event")
+    return event

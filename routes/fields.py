@@ -1,0 +1,112 @@
+"""Request fields that refuse what the database could not store, and the parser that words the errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Request
+from flask_smorest import Blueprint as SmorestBlueprint
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from webargs.flaskparser import FlaskParser
+from werkzeug.routing import BaseConverter
+
+from models.errors import bad_request
+from models.money import AMOUNT_MAX_MINOR, CURRENCIES
+
+MAX_URL_LENGTH = 2048
+
+
+class Text(fields.String):
+    """A string without NUL and without halves of surrogate pairs, which PostgreSQL cannot hold."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValidationError("Holds a character that is not allowed.")
+        return text
+
+
+class Amount(fields.Integer):
+    """Minor units: a JSON integer, not a float, not a string, not a boolean."""
+
+    def __init__(self, *, least: int, **kwargs: Any) -> None:
+        within = validate.Range(
+            min=least,
+            max=AMOUNT_MAX_MINOR,
+            error="Must be an integer from {min} to {max}, in minor units.",
+        )
+        super().__init__(strict=True, validate=within, **kwargs)
+        self.error_messages["invalid"] = "Must be an integer, in minor units."
+
+
+class Currency(Text):
+    def __init__(self, **kwargs: Any) -> None:
+        known = validate.OneOf(sorted(CURRENCIES), error="Must be an ISO 4217 code like INR.")
+        super().__init__(validate=known, **kwargs)
+
+
+class HttpUrl(Text):
+    """An absolute http or https address without credentials in it."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        url = super()._deserialize(value, *args, **kwargs)
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or len(url) > MAX_URL_LENGTH or re.search(r"[\s\x00-\x1f\\]", url):
+            raise ValidationError("Must be an http or https URL.")
+        if parts.username or parts.password:
+            raise ValidationError("Must not hold a user name or password.")
+        return url
+
+
+class Body(Schema):
+    """Base of request bodies: unknown fields are ignored, as the contract says."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class Parser(FlaskParser):
+    """Bad input is a 400 that names the first field at fault."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+    DEFAULT_UNKNOWN_BY_LOCATION = {"json": EXCLUDE, "query": EXCLUDE}
+
+    def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 (webargs' interface)
+        return req.get_json() if req.get_data() else {}
+
+    def handle_error(self, error: ValidationError, *_args: Any, **_kwargs: Any) -> None:  # type: ignore[override]
+        messages = error.messages
+        if isinstance(messages, dict):  # {location: {field: ...}}
+            messages = next(iter(messages.values()))
+        path, text = _first(messages)
+        raise bad_request(f"{path}: {text}" if path else text, field=path or None)
+
+
+class Blueprint(SmorestBlueprint):
+    ARGUMENTS_PARSER = Parser()
+
+
+class IdConverter(BaseConverter):
+    """`<id:order_id>`: what can't be an id is no address at all."""
+
+    regex = r"[A-Za-z0-9_]{1,80}"
+
+
+def _first(messages: Any, path: str = "") -> tuple[str, str]:
+    """The first message of marshmallow's tree, and the dotted path to it."""
+    if isinstance(messages, dict):
+        name, inner = next(iter(messages.items()))
+        if name in ("_schema", "value"):
+            return _first(inner, path)
+        if name == "key":
+            return _first(inner, path)
+        return _first(inner, f"{path}.{name}" if path else str(name))
+    if isinstance(messages, list):
+        return _first(messages[0], path) if messages else (path, "Is not valid.")
+    return path, str(messages)

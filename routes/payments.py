@@ -1,0 +1,245 @@
+"""Payments: begin, get, list, capture, void; and the same for the shopper's page, without a secret."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from flask import g
+from marshmallow import Schema, fields, validate
+from sqlalchemy import Date, cast, func, select
+
+from config import settings
+from jobs import work
+from jobs.payments import PAYMENTS, app_acquirer
+from models.base import db
+from models.errors import bad_request
+from models.instruments import check_card, check_vpa
+from models.orders import METHODS, Order
+from models.payments import TRANSITIONS, Payment, PaymentSchema, PublicPaymentSchema
+from routes.auth import authenticated, limited_by_address_and_order
+from routes.fields import Amount, Blueprint, Body, Text
+from routes.pagination import PageQuery, page, page_of
+from routes.writes import writes
+
+blp = Blueprint("payments", __name__, url_prefix="/api/v1", description="Attempts to pay an order.")
+
+
+class NumberOrText(Text):
+    """`12` and `"12"` alike: card forms send either."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**20
+        return super()._deserialize(str(value) if number else value, *args, **kwargs)
+
+
+class CardBody(Body):
+    number = NumberOrText(required=True, validate=validate.Length(max=40))
+    expiry_month = NumberOrText(required=True, validate=validate.Length(max=4))
+    expiry_year = NumberOrText(required=True, validate=validate.Length(max=6))
+    cvv = NumberOrText(required=True, validate=validate.Length(max=8))
+    holder_name = Text(load_default="", validate=validate.Length(max=255))
+
+
+class NewPayment(Body):
+    order_id = Text(required=True, validate=validate.Length(max=80))
+    method = Text(required=True, validate=validate.OneOf(METHODS))
+    vpa = Text(metadata={"description": "With method upi.", "example": "success@upi"})
+    card = fields.Nested(CardBody, metadata={"description": "With method card."})
+
+
+class Capture(Body):
+    amount = Amount(least=1, allow_none=True, metadata={"description": "All of it, if left out."})
+
+
+class PaymentQuery(PageQuery):
+    status = Text(validate=validate.OneOf(list(TRANSITIONS)))
+    method = Text(validate=validate.OneOf(METHODS))
+    order_id = Text()
+
+
+class StatsQuery(Body):
+    days = fields.Integer(
+        validate=validate.Range(min=1, max=366), metadata={"description": "Adds a series, one entry a UTC day."}
+    )
+
+
+class DaySchema(Schema):
+    date = fields.Date()
+    transactions = fields.Integer()
+    amount = fields.Integer()
+    successRate = fields.Float()
+
+
+class StatsSchema(Schema):
+    totalTransactions = fields.Integer(metadata={"description": "All payments."})
+    totalAmount = fields.Integer(metadata={"description": "Sum of those captured, in minor units."})
+    successRate = fields.Float(metadata={"description": "Per cent of the settled ones that were approved."})
+    days = fields.List(fields.Nested(DaySchema))
+
+
+# --- beginning -----------------------------------------------------------------------------------
+
+
+@blp.post("/payments")
+@authenticated
+@writes
+@blp.arguments(NewPayment)
+@blp.response(201, PaymentSchema)
+def create_payment(body):
+    """Begin a payment of an order. It is `pending` now and settles later; poll it, or await the webhook."""
+    return begin_payment(body, g.merchant_id)
+
+
+@blp.post("/payments/public")
+@blp.doc(security=[])
+@limited_by_address_and_order
+@writes
+@blp.arguments(NewPayment)
+@blp.response(201, PublicPaymentSchema)
+def create_public_payment(body):
+    """Begin a payment from the checkout page: whoever knows the order may pay it."""
+    return begin_payment(body, None)
+
+
+def begin_payment(body: dict[str, Any], merchant_id: str | None) -> Payment:
+    """Check the instrument, hand a card to the acquirer, and begin the payment."""
+    method = body["method"]
+    if body.get(other := "card" if method == "upi" else "vpa") is not None:
+        raise bad_request(f"{other}: Does not go with method {method}.", field=other)
+    vpa, card, token = None, None, None
+    if method == "upi":
+        vpa = check_vpa(_required(body, "vpa"))
+    else:
+        card = check_card(**_required(body, "card"), today=_today_somewhere())
+        token = app_acquirer().tokenize(card)
+    order = Order.lock(body["order_id"], merchant_id)
+    return Payment.begin(
+        order, method=method, vpa=vpa, card=card, acquirer_token=token, delay_ms=processing_delay_ms()
+    )
+
+
+def processing_delay_ms() -> int:
+    """How long the simulated acquirer takes over this one."""
+    if settings.test_mode:
+        return settings.test_processing_delay_ms
+    return random.randint(*settings.processing_delay_ms)  # noqa: S311 (not a secret)
+
+
+def _required(body: dict[str, Any], name: str) -> Any:
+    if body.get(name) is None:
+        raise bad_request(f"{name}: Missing; method {body['method']} needs it.", field=name)
+    return body[name]
+
+
+def _today_somewhere() -> date:
+    """Today's date where it is earliest (UTC-12): a card is not expired while its month lasts anywhere."""
+    return (datetime.now(UTC) - timedelta(hours=12)).date()
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+@blp.get("/payments/list", endpoint="list_payments_for_dashboards")
+@blp.get("/payments")
+@authenticated
+@blp.arguments(PaymentQuery, location="query")
+@blp.response(200, page_of(PaymentSchema))
+def list_payments(args):
+    """List payments, newest first. `/payments/list` is the address that existing dashboards call."""
+    query = select(Payment).where(Payment.merchant_id == g.merchant_id)
+    for name in ("status", "method", "order_id"):
+        if name in args:
+            query = query.where(getattr(Payment, name) == args[name])
+    return page(query, Payment, args)
+
+
+@blp.get("/payments/stats")
+@authenticated
+@blp.arguments(StatsQuery, location="query")
+@blp.response(200, StatsSchema)
+def get_stats(args):
+    """Get totals, and with `days` a series a day."""
+    approved = func.count().filter(Payment.status.in_(["success", "voided"]))
+    settled = func.count().filter(Payment.status.in_(["success", "voided", "failed"]))
+    rate = func.round(100.0 * approved / func.nullif(settled, 0), 2)
+    figures = (
+        func.count(),
+        func.coalesce(func.sum(Payment.amount_captured), 0),
+        func.coalesce(rate, 0),
+    )
+    mine = Payment.merchant_id == g.merchant_id
+    total, amount, rate = db.session.execute(select(*figures).where(mine)).one()
+    stats = {"totalTransactions": total, "totalAmount": int(amount), "successRate": float(rate)}
+    if "days" in args:
+        day = cast(func.timezone("UTC", Payment.created_at), Date)
+        today = db.session.scalar(select(cast(func.timezone("UTC", func.now()), Date)))
+        first = today - timedelta(days=args["days"] - 1)
+        rows = db.session.execute(
+            select(day, *figures)
+            .where(mine, Payment.created_at >= datetime.combine(first, datetime.min.time(), UTC))
+            .group_by(day)
+        )
+        by_day = {row[0]: row[1:] for row in rows}
+        stats["days"] = [
+            {"date": date, "transactions": n, "amount": int(a), "successRate": float(r)}
+            for date in (first + timedelta(days=i) for i in range(args["days"]))
+            for n, a, r in [by_day.get(date, (0, 0, 0))]
+        ]
+    return stats
+
+
+@blp.get("/payments/<id:payment_id>")
+@authenticated
+@blp.response(200, PaymentSchema)
+def get_payment(payment_id):
+    """Get a payment."""
+    return Payment.of_merchant(g.merchant_id, payment_id)
+
+
+@blp.get("/payments/<id:payment_id>/public")
+@blp.doc(security=[])
+@blp.response(200, PublicPaymentSchema)
+def get_public_payment(payment_id):
+    """Get what the shopper's page may know of its payment."""
+    return Payment.public(payment_id)
+
+
+# --- capture and void ----------------------------------------------------------------------------
+
+
+@blp.post("/payments/<id:payment_id>/capture")
+@authenticated
+@writes
+@blp.arguments(Capture)
+@blp.response(200, PaymentSchema)
+@blp.alt_response(202, schema=PaymentSchema, description="The acquirer has not answered yet; poll the payment.")
+def capture_payment(body, payment_id):
+    """Capture an approved payment, all or part of it. What is left of the approval is released."""
+    payment = Payment.lock(g.merchant_id, payment_id)
+    return ask_acquirer_now(payment) if payment.request_capture(body.get("amount")) else payment
+
+
+@blp.post("/payments/<id:payment_id>/void")
+@authenticated
+@writes
+@blp.response(200, PaymentSchema)
+@blp.alt_response(202, schema=PaymentSchema, description="The acquirer has not answered yet; poll the payment.")
+def void_payment(payment_id):
+    """Void an approved payment that was not captured. The order can be paid again."""
+    payment = Payment.lock(g.merchant_id, payment_id)
+    return ask_acquirer_now(payment) if payment.request_void() else payment
+
+
+def ask_acquirer_now(payment: Payment) -> Any:
+    """Commit the wish, then do its work in this request. If we die on the way, a worker takes it over."""
+    operation = payment.operation
+    work.commit()
+    PAYMENTS.run_one(payment.id)
+    payment = Payment.of_merchant(payment.merchant_id, payment.id)
+    if payment.operation is not None:
+        return payment, 202
+    if not payment.captured and payment.status != "voided":
+        raise bad_request(f"The acquirer refused the {operation}.", reason=f"{operation}_refused")
+    return payment

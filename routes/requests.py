@@ -1,0 +1,78 @@
+"""What holds for every request: its id, its media types, and a JSON reader that nothing can break."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any
+
+from flask import Flask, Request, Response, g, request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import NotAcceptable, UnsupportedMediaType
+
+from models.errors import bad_request
+
+REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+API_PREFIX = "/api/v1"
+
+
+class SafeJSON(DefaultJSONProvider):
+    """Compact answers; and no input makes the reader fail with anything but ValueError."""
+
+    sort_keys = False
+    compact = True
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return json.loads(s, parse_constant=_refuse_constant, **kwargs)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+class JSONRequest(Request):
+    """A request whose JSON must be an object, in UTF-8."""
+
+    def on_json_loading_failure(self, e: ValueError | None) -> Any:
+        if e is None:
+            raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
+        raise bad_request("The body is not valid JSON.")
+
+
+def register_request_hooks(app: Flask) -> None:
+    app.json = SafeJSON(app)
+    app.request_class = JSONRequest
+    app.before_request(_identify)
+    app.before_request(_check_media_types)
+    app.after_request(_name_request)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _identify() -> None:
+    offered = request.headers.get("X-Request-Id", "")
+    g.request_id = offered if REQUEST_ID_PATTERN.fullmatch(offered) else "req_" + secrets.token_hex(8)
+
+
+def _check_media_types() -> None:
+    if not request.path.startswith(API_PREFIX):
+        return
+    if request.accept_mimetypes and not request.accept_mimetypes.accept_json:
+        raise NotAcceptable("The API answers in application/json.")
+    has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
+    if request.method in ("POST", "PATCH", "PUT") and has_body:
+        charset = request.mimetype_params.get("charset", "utf-8")
+        if not request.is_json or charset.lower() not in ("utf-8", "utf8"):
+            raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
+        if not isinstance(request.get_json(), dict):
+            raise bad_request("The body must be a JSON object.")
+
+
+def _name_request(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if request.path.startswith(API_PREFIX):
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,78 @@
+"""How a view changes something: one transaction, its answer stored beside its effect, then the wake.
+
+A POST may carry an `Idempotency-Key`. The first answer is kept in the same transaction as what it tells of,
+so that both exist or neither does; a repetition is answered with it. A request that was refused did nothing
+and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Response, current_app, g, request
+
+from jobs import work
+from models import vault
+from models.errors import bad_request
+from models.idempotency import IdempotencyKey
+
+View = TypeVar("View", bound=Callable[..., Any])
+MAX_KEY_LENGTH = 255
+
+
+def writes(view: View) -> View:
+    """Commit what the view did, and for a POST honour the Idempotency-Key. Goes around `blp.response`."""
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        key = _idempotency_key()
+        if key is None:
+            response = view(*args, **kwargs)
+            work.commit()
+            return response
+        scope, fingerprint = _scope(), _fingerprint()
+        stored = IdempotencyKey.claim(scope, key, fingerprint)
+        if stored is not None:
+            return _replay(stored)
+        response = current_app.make_response(view(*args, **kwargs))
+        IdempotencyKey.store(scope, key, fingerprint, response.status_code, response.get_data(as_text=True))
+        work.commit()
+        return response
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise bad_request(
+            f"The Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
+            field="Idempotency-Key",
+        )
+    return key
+
+
+def _scope() -> str:
+    """Whose key it is: the merchant's, or on the public side the order's."""
+    if "merchant_id" in g:
+        return g.merchant_id
+    body = request.get_json(silent=True) or {}
+    return f"public:{str(body.get('order_id'))[:64]!a}"
+
+
+def _fingerprint() -> bytes:
+    """A keyed hash of what was asked; keyed, because the body may hold a card number."""
+    body = request.get_json(silent=True) if request.get_data() else None
+    canonical = json.dumps([request.method, request.path, body], sort_keys=True)
+    return vault.keyed_hash("idempotency fingerprint", canonical.encode())
+
+
+def _replay(stored: IdempotencyKey) -> Response:
+    response = Response(stored.body, status=stored.response_status, mimetype="application/json")
+    response.headers["Idempotent-Replayed"] = "true"
+    return response

@@ -1,0 +1,312 @@
+-- The truth about the data. Applied once, to an empty database, in one transaction.
+--
+-- Money is integer minor units (paise, cents) beside its ISO 4217 currency. Times are timestamptz.
+-- `created_at, seq` gives every listable table one stable order: rows of one transaction share a time,
+-- `seq` tells them apart.
+--
+-- Work: a row that has something left to do carries `due_at` (null = nothing to do). Whoever claims it
+-- writes a fresh `claim_id`, pushes `due_at` ahead by a lease and counts `tries`; only the holder of the
+-- claim may settle it. See jobs/work.py.
+
+-- Who sells, and who operates.
+CREATE TABLE merchants (
+    id            text PRIMARY KEY CHECK (id ~ '^mer_[A-Za-z0-9]{16}$'),
+    name          text NOT NULL CHECK (name <> ''),
+    email         text NOT NULL UNIQUE CHECK (email = lower(email)),
+    password_hash text NOT NULL,                    -- argon2id
+    role          text NOT NULL DEFAULT 'merchant' CHECK (role IN ('merchant', 'operator')),
+    created_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- What a merchant's server signs in with. The secret is encrypted, not hashed, so that it can be revealed.
+CREATE TABLE api_keys (
+    id               text PRIMARY KEY CHECK (id ~ '^key_[A-Za-z0-9_]{1,64}$'),
+    merchant_id      text NOT NULL REFERENCES merchants,
+    secret_encrypted bytea NOT NULL,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    last_used_at     timestamptz,                   -- kept to the minute
+    revoked_at       timestamptz
+);
+CREATE INDEX api_keys_merchant ON api_keys (merchant_id);
+
+-- What is to be paid, once.
+CREATE TABLE orders (
+    id           text PRIMARY KEY CHECK (id ~ '^order_[A-Za-z0-9]{16}$'),
+    seq          bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id  text NOT NULL REFERENCES merchants,
+    amount       bigint NOT NULL CHECK (amount BETWEEN 100 AND 999999999999),
+    amount_paid  bigint NOT NULL DEFAULT 0 CHECK (amount_paid BETWEEN 0 AND amount),
+    currency     text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    receipt      text CHECK (length(receipt) <= 255),
+    notes        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(notes) = 'object'),
+    capture      text NOT NULL DEFAULT 'automatic' CHECK (capture IN ('automatic', 'manual')),
+    methods      text[] NOT NULL DEFAULT '{upi,card}' CHECK (methods <@ '{upi,card}' AND cardinality(methods) > 0),
+    callback_url text,
+    status       text NOT NULL DEFAULT 'created' CHECK (status IN ('created', 'attempted', 'paid', 'expired')),
+    expires_at   timestamptz,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
+    CHECK ((status = 'paid') = (amount_paid > 0)),
+    CHECK (status <> 'expired' OR expires_at IS NOT NULL),
+    UNIQUE (id, merchant_id, amount, currency)      -- what a payment of it must repeat
+);
+CREATE INDEX orders_newest ON orders (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX orders_receipt ON orders (merchant_id, receipt) WHERE receipt IS NOT NULL;
+CREATE INDEX orders_to_expire ON orders (expires_at) WHERE status IN ('created', 'attempted');
+
+-- One attempt to pay an order. The states and their changes are in models/payments.py (TRANSITIONS).
+CREATE TABLE payments (
+    id                 text PRIMARY KEY CHECK (id ~ '^pay_[A-Za-z0-9]{16}$'),
+    seq                bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id        text NOT NULL REFERENCES merchants,
+    order_id           text NOT NULL,
+    amount             bigint NOT NULL,
+    currency           text NOT NULL,
+    capture            text NOT NULL CHECK (capture IN ('automatic', 'manual')),
+    method             text NOT NULL CHECK (method IN ('upi', 'card')),
+    vpa                text,
+    card_network       text,
+    card_last4         text CHECK (card_last4 ~ '^[0-9]{4}$'),
+    card_expiry_month  smallint CHECK (card_expiry_month BETWEEN 1 AND 12),
+    card_expiry_year   smallint CHECK (card_expiry_year BETWEEN 2000 AND 2199),
+    card_fingerprint   text,                        -- keyed hash: tells that two cards are the same, not which
+    acquirer_token     text,                        -- what the acquirer gave in exchange for the card
+    acquirer_reference text,
+    status             text NOT NULL DEFAULT 'pending'
+                       CHECK (status IN ('pending', 'requires_action', 'success', 'failed', 'voided')),
+    captured           boolean NOT NULL DEFAULT false,
+    amount_captured    bigint NOT NULL DEFAULT 0,
+    amount_refunded    bigint NOT NULL DEFAULT 0,
+    refund_status      text CHECK (refund_status IN ('partial', 'full')),
+    error_code         text,
+    error_reason       text,
+    error_description  text,
+    hold_expires_at    timestamptz,                 -- an uncaptured approval is voided then
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+
+    operation          text CHECK (operation IN ('authorize', 'capture', 'void')),  -- asked of the acquirer next
+    operation_amount   bigint,
+    unknown_since      timestamptz,                 -- no definite answer to it yet: look it up, never guess
+    due_at             timestamptz,
+    claim_id           uuid,
+    tries              integer NOT NULL DEFAULT 0,
+    work_error         text,                        -- the last unexpected failure of our own
+
+    FOREIGN KEY (order_id, merchant_id, amount, currency)
+        REFERENCES orders (id, merchant_id, amount, currency),
+    UNIQUE (id, merchant_id, currency),             -- what a refund of it must repeat
+    CHECK ((method = 'upi') = (vpa IS NOT NULL)),
+    CHECK ((method = 'card') = (card_last4 IS NOT NULL)),
+    CHECK ((card_last4 IS NULL) = (card_network IS NULL) AND (card_last4 IS NULL) = (card_fingerprint IS NULL)
+       AND (card_last4 IS NULL) = (card_expiry_month IS NULL) AND (card_last4 IS NULL) = (card_expiry_year IS NULL)),
+    CHECK ((status = 'failed') = (error_code IS NOT NULL)),
+    CHECK ((error_code IS NULL) = (error_reason IS NULL) AND (error_code IS NULL) = (error_description IS NULL)),
+    CHECK (NOT captured OR status = 'success'),
+    CHECK (captured = (amount_captured > 0)),
+    CHECK (amount_captured BETWEEN 0 AND amount),
+    CHECK (amount_refunded BETWEEN 0 AND amount_captured),
+    CHECK (refund_status IS NOT DISTINCT FROM CASE WHEN amount_refunded = 0 THEN NULL
+           WHEN amount_refunded = amount_captured THEN 'full' ELSE 'partial' END),
+    CHECK ((hold_expires_at IS NOT NULL) = (status = 'success' AND NOT captured)),
+    -- Nothing can be stuck: an unsettled payment is always due, a settled one never, but for its hold.
+    CHECK ((operation IS NULL) = (due_at IS NULL)),
+    CHECK ((status IN ('pending', 'requires_action')) = (operation IS NOT DISTINCT FROM 'authorize')),
+    CHECK (operation IS NULL OR operation = 'authorize' OR (status = 'success' AND NOT captured)),
+    CHECK ((operation IS NOT DISTINCT FROM 'capture') = (operation_amount IS NOT NULL)),
+    CHECK (operation_amount BETWEEN 1 AND amount),
+    CHECK (claim_id IS NULL OR due_at IS NOT NULL)
+);
+-- Paying an order twice is impossible: one live payment at a time.
+CREATE UNIQUE INDEX payments_one_live_per_order ON payments (order_id)
+    WHERE status IN ('pending', 'requires_action', 'success');
+CREATE INDEX payments_newest ON payments (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX payments_of_order ON payments (order_id, created_at DESC, seq DESC);
+CREATE INDEX payments_due ON payments (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX payments_holds ON payments (hold_expires_at) WHERE hold_expires_at IS NOT NULL AND operation IS NULL;
+
+-- Money on its way back. Pending and processed ones together never exceed what was captured
+-- (checked under a lock on the payment, see models/refunds.py).
+CREATE TABLE refunds (
+    id                 text PRIMARY KEY CHECK (id ~ '^rfnd_[A-Za-z0-9]{16}$'),
+    seq                bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id        text NOT NULL REFERENCES merchants,
+    order_id           text NOT NULL REFERENCES orders,
+    payment_id         text NOT NULL,
+    amount             bigint NOT NULL CHECK (amount > 0),
+    currency           text NOT NULL,
+    reason             text CHECK (length(reason) <= 255),
+    status             text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'processed', 'failed')),
+    error_reason       text,
+    acquirer_reference text,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    processed_at       timestamptz,
+
+    unknown_since      timestamptz,
+    due_at             timestamptz,
+    claim_id           uuid,
+    tries              integer NOT NULL DEFAULT 0,
+    work_error         text,
+
+    FOREIGN KEY (payment_id, merchant_id, currency) REFERENCES payments (id, merchant_id, currency),
+    CHECK ((status = 'failed') = (error_reason IS NOT NULL)),
+    CHECK (status <> 'processed' OR processed_at IS NOT NULL),
+    CHECK (status <> 'pending' OR (processed_at IS NULL AND due_at IS NOT NULL)),
+    CHECK (status <> 'failed' OR due_at IS NULL),
+    CHECK (claim_id IS NULL OR due_at IS NOT NULL)
+);
+CREATE INDEX refunds_newest ON refunds (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX refunds_of_payment ON refunds (payment_id, created_at DESC, seq DESC);
+CREATE INDEX refunds_due ON refunds (due_at) WHERE due_at IS NOT NULL;
+
+-- Double entry. Debits are positive, credits negative; the rows of one posting sum to zero per currency.
+--   acquirer          what the acquirer owes us            merchant          what we owe the merchant
+--   acquirer_hold     approved, not yet captured           merchant_hold     its counterpart
+--   refunds_in_flight refunds asked for, not yet processed
+CREATE TABLE ledger_entries (
+    id          text PRIMARY KEY CHECK (id ~ '^led_[A-Za-z0-9]{16}$'),
+    seq         bigint GENERATED ALWAYS AS IDENTITY,
+    posting_id  text NOT NULL CHECK (posting_id ~ '^post_[A-Za-z0-9]{16}$'),
+    merchant_id text NOT NULL REFERENCES merchants,
+    kind        text NOT NULL CHECK (kind IN ('authorize', 'capture', 'void',
+                                              'refund_requested', 'refund_processed', 'refund_failed')),
+    account     text NOT NULL CHECK (account IN ('acquirer', 'merchant', 'acquirer_hold', 'merchant_hold',
+                                                 'refunds_in_flight')),
+    amount      bigint NOT NULL CHECK (amount <> 0),
+    currency    text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    payment_id  text NOT NULL REFERENCES payments,
+    refund_id   text REFERENCES refunds,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CHECK ((kind LIKE 'refund%') = (refund_id IS NOT NULL))
+);
+CREATE INDEX ledger_entries_newest ON ledger_entries (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX ledger_entries_posting ON ledger_entries (posting_id);
+CREATE INDEX ledger_entries_payment ON ledger_entries (payment_id);
+CREATE INDEX ledger_entries_balance ON ledger_entries (merchant_id, currency, account) INCLUDE (amount);
+
+-- Checked at commit, so that a posting's rows may be written one after the other.
+CREATE FUNCTION check_posting_balances() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM ledger_entries WHERE posting_id = NEW.posting_id
+               GROUP BY currency HAVING sum(amount) <> 0) THEN
+        RAISE EXCEPTION 'ledger posting % does not sum to zero', NEW.posting_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER ledger_entries_balanced AFTER INSERT ON ledger_entries
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_posting_balances();
+
+-- Append-only history: what happened, with the exact bytes that webhooks send.
+CREATE TABLE events (
+    id          text PRIMARY KEY CHECK (id ~ '^evt_[A-Za-z0-9]{16}$'),
+    seq         bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id text NOT NULL REFERENCES merchants,
+    type        text NOT NULL,
+    order_id    text REFERENCES orders,
+    payment_id  text REFERENCES payments,
+    refund_id   text REFERENCES refunds,
+    payload     text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX events_newest ON events (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX events_of_payment ON events (payment_id) WHERE payment_id IS NOT NULL;
+
+-- History is only ever added to.
+CREATE FUNCTION forbid_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% rows are never changed or deleted', TG_TABLE_NAME
+        USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER ledger_entries_immutable BEFORE UPDATE OR DELETE ON ledger_entries
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER events_immutable BEFORE UPDATE OR DELETE ON events
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+
+-- Where a merchant wants to hear of it. A deleted endpoint stays, for its delivery log.
+CREATE TABLE webhook_endpoints (
+    id               text PRIMARY KEY CHECK (id ~ '^we_[A-Za-z0-9]{16}$'),
+    seq              bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id      text NOT NULL REFERENCES merchants,
+    url              text NOT NULL CHECK (url ~ '^https?://' AND length(url) <= 2048),
+    events           text[] NOT NULL DEFAULT '{*}' CHECK (cardinality(events) > 0),
+    enabled          boolean NOT NULL DEFAULT true,
+    disabled_reason  text,
+    secret_encrypted bytea NOT NULL,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    deleted_at       timestamptz,
+    CHECK (enabled = (disabled_reason IS NULL)),
+    CHECK (deleted_at IS NULL OR NOT enabled)
+);
+CREATE INDEX webhook_endpoints_merchant ON webhook_endpoints (merchant_id, created_at DESC, seq DESC);
+
+-- One event for one endpoint.
+CREATE TABLE webhook_deliveries (
+    id               text PRIMARY KEY CHECK (id ~ '^whd_[A-Za-z0-9]{16}$'),
+    seq              bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id      text NOT NULL REFERENCES merchants,
+    event_id         text NOT NULL REFERENCES events,
+    endpoint_id      text NOT NULL REFERENCES webhook_endpoints,
+    event_type       text NOT NULL,
+    status           text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'success', 'failed')),
+    attempts         integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    last_attempt_at  timestamptz,
+    last_status_code integer,
+    last_error       text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+
+    due_at           timestamptz,
+    claim_id         uuid,
+    tries            integer NOT NULL DEFAULT 0,
+    work_error       text,
+
+    UNIQUE (event_id, endpoint_id),
+    CHECK ((status = 'pending') = (due_at IS NOT NULL)),
+    CHECK (status <> 'success' OR attempts > 0),
+    CHECK ((attempts = 0) = (last_attempt_at IS NULL)),
+    CHECK (claim_id IS NULL OR due_at IS NOT NULL)
+);
+CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at) WHERE due_at IS NOT NULL;
+-- Fair shares: the due and the running deliveries of one endpoint.
+CREATE INDEX webhook_deliveries_due_by_endpoint ON webhook_deliveries (endpoint_id, due_at)
+    WHERE due_at IS NOT NULL;
+CREATE INDEX webhook_deliveries_running ON webhook_deliveries (endpoint_id) WHERE claim_id IS NOT NULL;
+
+-- Each try of a delivery, as it went.
+CREATE TABLE webhook_attempts (
+    delivery_id   text NOT NULL REFERENCES webhook_deliveries,
+    number        integer NOT NULL CHECK (number > 0),
+    attempted_at  timestamptz NOT NULL DEFAULT now(),
+    status_code   integer,
+    response_body text CHECK (length(response_body) <= 4096),
+    duration_ms   integer NOT NULL CHECK (duration_ms >= 0),
+    error         text,                             -- in plain words; null = it was accepted
+    PRIMARY KEY (delivery_id, number)
+);
+
+-- The first answer to a request, kept with its effect in one transaction: both exist or neither does.
+-- A request that is still running holds an advisory lock on its key, which dies with its connection.
+CREATE TABLE idempotency_keys (
+    scope           text NOT NULL,                  -- the merchant, or the order of a public request
+    key             text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    fingerprint     bytea NOT NULL,                 -- keyed hash of method, path and body
+    response_status integer NOT NULL CHECK (response_status BETWEEN 200 AND 299),
+    response_body   bytea NOT NULL,                 -- encrypted: an answer may hold a secret
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    expires_at      timestamptz NOT NULL,
+    PRIMARY KEY (scope, key)
+);
+CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
+
+-- Who works: one row a worker process, written by itself every other second. Health counts the fresh ones.
+CREATE TABLE workers (
+    id         text PRIMARY KEY,
+    hostname   text NOT NULL,
+    pid        integer NOT NULL,
+    queues     text[] NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    beat_at    timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,295 @@
+"""Fixtures: one real PostgreSQL and one real Valkey for the whole run, a clean slate for every test."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from werkzeug.test import TestResponse
+
+import config
+import local
+from app import create_app
+from jobs.clock import WORKS
+from jobs.wake import fast_redis
+from models import vault
+from models.base import db
+from models.merchants import TEST_API_KEY, TEST_API_SECRET, TEST_MERCHANT_ID, ApiKey, Merchant
+
+KEPT_TABLES = {"merchants", "api_keys"}
+
+
+@dataclass
+class Servers:
+    database_url: str
+    redis_url: str
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The embedded servers, started by the same code as `make run`."""
+    data_dir = tmp_path_factory.mktemp("gateway")
+    gateway = local.Gateway(config.load({"DATA_DIR": str(data_dir)}))
+    try:
+        servers = Servers(local.start_postgres(gateway), local.start_valkey(gateway))
+        yield servers
+    finally:
+        local.stop(gateway)
+
+
+@pytest.fixture(scope="session")
+def environ(servers: Servers) -> dict[str, str]:
+    """Settings under which nothing waits and nothing is left to chance."""
+    return {
+        "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
+        "PROCESSING_DELAY_MS": "0-0",
+        "UPI_SUCCESS_RATE": "1",
+        "CARD_SUCCESS_RATE": "1",
+        "PUBLIC_RATE_LIMIT_PER_ADDRESS": "10000 per minute",
+    }
+
+
+@pytest.fixture(scope="session")
+def shared_app(environ: dict[str, str]) -> Flask:
+    return create_app(config.load(environ))
+
+
+@pytest.fixture
+def app(shared_app: Flask) -> Flask:
+    """The app on empty tables, with nothing but the test merchant and its key."""
+    with shared_app.app_context():
+        tables = db.session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+        names = ", ".join(sorted(set(tables) - KEPT_TABLES))
+        db.session.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+        db.session.execute(text("DELETE FROM api_keys WHERE id <> :id"), {"id": TEST_API_KEY})
+        db.session.execute(text("DELETE FROM merchants WHERE id <> :id"), {"id": TEST_MERCHANT_ID})
+        db.session.commit()
+        fast_redis().flushall()
+    shared_app.extensions.pop("wake", None)
+    return shared_app
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[None]:
+    """An app context, for tests that speak to models and jobs directly."""
+    with app.app_context():
+        yield
+
+
+class Api:
+    """A merchant's client: signs in, speaks JSON, and remembers nothing."""
+
+    def __init__(self, client: FlaskClient, key: str = TEST_API_KEY, secret: str = TEST_API_SECRET):
+        self._client = client
+        self.headers = {"X-Api-Key": key, "X-Api-Secret": secret}
+
+    def get(self, path: str, **query: Any) -> TestResponse:
+        return self._client.get("/api/v1" + path, query_string=query, headers=self.headers)
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> TestResponse:
+        headers = self.headers | ({"Idempotency-Key": key} if key is not None else {})
+        return self._client.post("/api/v1" + path, json={} if body is None else body, headers=headers)
+
+    def patch(self, path: str, body: Any) -> TestResponse:
+        return self._client.patch("/api/v1" + path, json=body, headers=self.headers)
+
+    def delete(self, path: str) -> TestResponse:
+        return self._client.delete("/api/v1" + path, headers=self.headers)
+
+    # --- factories: the usual things, made through the API ---
+
+    def order(self, amount: int = 10000, **facts: Any) -> dict[str, Any]:
+        return made(self.post("/orders", {"amount": amount, **facts}))
+
+    def upi(self, order_id: str, vpa: str = "success@upi") -> dict[str, Any]:
+        return made(self.post("/payments", {"order_id": order_id, "method": "upi", "vpa": vpa}))
+
+    def card(self, order_id: str, number: str = "4242424242424242", **facts: Any) -> dict[str, Any]:
+        card = card_body(number, **facts)
+        return made(self.post("/payments", {"order_id": order_id, "method": "card", "card": card}))
+
+    def paid(self, amount: int = 10000, number: str | None = None, **order: Any) -> dict[str, Any]:
+        """A payment that the acquirer has approved (and captured, unless the order says otherwise)."""
+        order_id = self.order(amount, **order)["id"]
+        payment = self.card(order_id, number) if number else self.upi(order_id)
+        drain_all()
+        return self.payment(payment["id"])
+
+    def payment(self, payment_id: str) -> dict[str, Any]:
+        return found(self.get(f"/payments/{payment_id}"))
+
+
+def card_body(number: str = "4242424242424242", **facts: Any) -> dict[str, Any]:
+    return {
+        "number": number,
+        "expiry_month": "12",
+        "expiry_year": "2049",
+        "cvv": "123",
+        "holder_name": "Asha Rao",
+    } | facts
+
+
+def made(response: TestResponse) -> dict[str, Any]:
+    assert response.status_code == 201, response.text
+    return response.get_json()
+
+
+def found(response: TestResponse) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    return response.get_json()
+
+
+def refused(response: TestResponse, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+    """The error of a refusal, in the one shape that all have."""
+    assert response.status_code == status, response.text
+    error = response.get_json()["error"]
+    assert error["code"] == code, error
+    assert error.get("field") == field, error
+    assert error["description"]
+    assert error["request_id"] == response.headers["X-Request-Id"]
+    assert set(error) <= {"code", "description", "field", "reason", "request_id"}
+    return error
+
+
+_current: list[Flask] = []
+
+
+def drain_all() -> None:
+    """Do all work that is due now, as the workers would, in this process."""
+    with _current[-1].app_context():
+        while any([work.drain() for work in WORKS]):
+            pass
+
+
+@pytest.fixture
+def api(app: Flask) -> Iterator[Api]:
+    _current.append(app)
+    yield Api(app.test_client())
+    _current.pop()
+
+
+@pytest.fixture
+def other(app: Flask) -> Api:
+    """Another merchant of the same gateway."""
+    with app.app_context():
+        db.session.add(
+            Merchant(id="mer_OtherMerchant001", name="Other", email="other@example.com", password_hash="x")
+        )
+        db.session.flush()
+        db.session.add(
+            ApiKey(
+                id="key_other",
+                merchant_id="mer_OtherMerchant001",
+                secret_encrypted=vault.seal("secret_other"),
+            )
+        )
+        db.session.commit()
+    return Api(app.test_client(), "key_other", "secret_other")
+
+
+@pytest.fixture
+def make_due(app: Flask) -> Callable[[str], None]:
+    """Let time pass for a table: everything that waits is due now."""
+
+    def make_due(table: str) -> None:
+        with app.app_context():
+            db.session.execute(text(f"UPDATE {table} SET due_at = now() WHERE due_at > now()"))
+            db.session.commit()
+
+    return make_due
+
+
+@dataclass
+class Received:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+
+@dataclass
+class Receiver:
+    """A merchant's webhook receiver: a real HTTP server that answers as told and keeps what it got."""
+
+    url: str
+    received: list[Received] = field(default_factory=list)
+    answers: list[int | Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
+
+    @property
+    def events(self) -> list[str]:
+        return [received.event["event"] for received in self.received]
+
+
+@contextmanager
+def running_receiver(port: int = 0) -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            receiver.received.append(Received(self.path, headers, body))
+            answer = receiver.answers.pop(0) if receiver.answers else 200
+            if callable(answer):
+                answer(self)
+                return
+            self.send_response(answer)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as receiver:
+        yield receiver
+
+
+def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
+    """Run `act(0) ... act(count - 1)` in so many threads, all let go at the same moment."""
+    barrier = threading.Barrier(count)
+    results: list[Any] = [None] * count
+
+    def run(number: int) -> None:
+        barrier.wait()
+        results[number] = act(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.fixture
+def root() -> Path:
+    return config.ROOT
