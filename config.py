@@ -74,17 +74,15 @@ class Settings:
         return url
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings, from `environ` if given, else from the process' environment and `.env`.
+def load(*, dotenv: bool = True) -> Settings:
+    """Read the settings from the process' environment and, with `dotenv`, from `.env` beside this file.
 
     Raises:
         ConfigError: naming each setting that is wrong.
     """
     env = Env(eager=False)
-    if environ is None:
+    if dotenv:
         env.read_env(str(ROOT / ".env"), recurse=False)
-    else:
-        env = Env(eager=False, environ=dict(environ))
 
     app_env = env.str("APP_ENV", "local", validate=validate.OneOf(["local", "production"]))
     local = app_env != "production"
@@ -141,8 +139,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         env.seal()
     except EnvValidationError as error:
-        names = {name: " ".join(texts) for name, texts in error.error_messages.items()}
-        raise ConfigError("; ".join(f"{name}: {text}" for name, text in names.items())) from None
+        wrong = cast(Mapping[str, list[str]], error.error_messages)
+        raise ConfigError("; ".join(f"{name}: {' '.join(texts)}" for name, texts in wrong.items())) from None
     except EnvError as error:
         raise ConfigError(str(error)) from None
     _check_together(settings)
@@ -152,7 +150,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 # The settings of the app that is running: `from config import settings`.
 settings = cast(Settings, LocalProxy(lambda: current_app.config["GATEWAY"]))
 if TYPE_CHECKING:
-    settings = cast(Settings, None)  # type: ignore[no-redef]
+    settings = cast(Settings, None)
 
 
 def _optional(env: Env, name: str, check: validate.Regexp) -> str | None:

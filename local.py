@@ -1,7 +1,7 @@
 """The whole gateway on one machine, under one Ctrl-C: PostgreSQL, Valkey, web server, workers.
 
-With no DATABASE_URL a real PostgreSQL is started from a PyPI wheel, with no REDIS_URL a real Valkey, both under
-DATA_DIR. This process only starts, watches and stops; it serves nothing itself.
+With no DATABASE_URL a real PostgreSQL is started from a PyPI wheel, with no REDIS_URL a real Valkey, both
+under DATA_DIR. This process only starts, watches and stops; it serves nothing itself.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def wait_until_healthy(gateway: Gateway) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         check_children(gateway)
-        with suppress(URLError, OSError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+        with suppress(URLError, OSError), urllib.request.urlopen(url, timeout=2) as answer:
             if b'"healthy"' in answer.read():
                 return
         time.sleep(POLL_S)
@@ -275,7 +275,9 @@ def watch(gateway: Gateway) -> None:
 def check_children(gateway: Gateway) -> None:
     for name, child in gateway.children.items():
         if child.poll() is not None:
-            raise StartError(f"{name} ended unexpectedly (exit code {child.returncode}); everything is stopped")
+            raise StartError(
+                f"{name} ended unexpectedly (exit code {child.returncode}); everything is stopped"
+            )
 
 
 def stop(gateway: Gateway) -> None:
@@ -335,6 +337,6 @@ def summary(settings: Settings) -> str:
             "",
             f"  curl -X POST {api}/api/v1/orders \\",
             f"    -H 'X-Api-Key: {TEST_API_KEY}' -H 'X-Api-Secret: {TEST_API_SECRET}' \\",
-            "    -H 'Content-Type: application/json' -d '{\"merchant_id\":\"1\",\"amount\":10000}'",
+            '    -H \'Content-Type: application/json\' -d \'{"merchant_id":"1","amount":10000}\'',
         ]
     return "\n".join([*lines, ""])

@@ -1,8 +1,9 @@
 """The clock: one small loop beside the workers, which sees to it that what is due gets its turn.
 
-Several may run (one a worker command); an advisory lock in Postgres elects the one that ticks. A tick wakes
-every queue that has due rows: this is how a later `due_at` gets its turn, and how a wake-up that Redis lost is
-made up for. While Redis can't be reached, the clock drains the queues itself. Less often, it sweeps.
+Several may run (one a worker command); an advisory lock in Postgres elects the one that ticks. A tick
+wakes every queue that has due rows: this is how a later `due_at` gets its turn, and how a wake-up that
+Redis lost is made up for. While Redis can't be reached, the clock drains the queues itself. Less often, it
+sweeps.
 """
 
 from __future__ import annotations

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import current_app
-from sqlalchemy import func, select
 
 from config import settings
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown, get_acquirer
 from jobs.work import Work, backoff_s
-from models.base import db
+from models.base import db, now
 from models.orders import Order
 from models.payments import Payment
 
@@ -32,7 +31,6 @@ class PaymentWork(Work[PaymentTask, Result]):
 
     def prepare(self, rows: Sequence[Payment]) -> Iterable[tuple[str, PaymentTask]]:
         acquirer = app_acquirer()
-        now = db.session.scalar(select(func.now()))
         for payment in rows:
             if payment.operation is None:
                 raise RuntimeError(f"{payment.id}: due without an operation")
@@ -45,7 +43,7 @@ class PaymentWork(Work[PaymentTask, Result]):
                 method=payment.method,
                 vpa=payment.vpa,
                 token=payment.acquirer_token,
-                age_s=(now - payment.created_at).total_seconds(),
+                age_s=(now() - payment.created_at).total_seconds(),
             )
             look_up = payment.unknown_since is not None or payment.status == "requires_action"
             yield payment.id, PaymentTask(ask, look_up, acquirer)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown
 from jobs.payments import app_acquirer
 from jobs.work import Work, backoff_s
-from models.base import db
+from models.base import db, now
 from models.payments import Payment
 from models.refunds import Refund
 
@@ -28,7 +28,6 @@ class RefundWork(Work[RefundTask, Result]):
 
     def prepare(self, rows: Sequence[Refund]) -> Iterable[tuple[str, RefundTask]]:
         acquirer = app_acquirer()
-        now = db.session.scalar(select(func.now()))
         ids = {refund.payment_id for refund in rows}
         payments = {p.id: p for p in db.session.scalars(select(Payment).where(Payment.id.in_(ids)))}
         for refund in rows:
@@ -42,7 +41,7 @@ class RefundWork(Work[RefundTask, Result]):
                 method=payment.method,
                 vpa=payment.vpa,
                 token=payment.acquirer_token,
-                age_s=(now - refund.created_at).total_seconds(),
+                age_s=(now() - refund.created_at).total_seconds(),
             )
             look_up = refund.unknown_since is not None or refund.status == "processed"
             yield refund.id, RefundTask(ask, look_up, acquirer)
@@ -55,7 +54,7 @@ class RefundWork(Work[RefundTask, Result]):
         self.lock_rows(Payment, [refund.payment_id for refund in refunds])
         return refunds
 
-    def settle(self, row: Refund, data: RefundTask, outcome: Result) -> None:
+    def settle(self, row: Refund, data: RefundTask, outcome: Result) -> None:  # noqa: ARG002
         payment = db.session.get_one(Payment, row.payment_id)
         match outcome:
             case Approved() if row.status == "processed":

@@ -28,7 +28,9 @@ from config import settings
 log = logging.getLogger(__name__)
 
 QUEUES = ("payments", "refunds", "webhooks")
-WAKE_TTL_S = 5  # a wake whose job was lost (Redis emptied, enqueue failed) blocks new ones no longer than this
+WAKE_TTL_S = (
+    5  # a wake whose job was lost (Redis emptied, enqueue failed) blocks new ones no longer than this
+)
 REDIS_TIMEOUT_S = 0.2  # a request never waits longer for Redis; redis-py's default would block it for 4 s
 REDIS_REST_S = 1.0  # after a failure, leave Redis alone for so long: one slow request a second, not all
 JOB_TIMEOUT_S = 120  # far above any drain's budget: a job that runs longer is stuck
@@ -49,7 +51,7 @@ class GatewayJob(Job):
             raise PermissionError(f"not a job of this gateway: {self.func_name}")
         return import_module(f"jobs.{self.RUN[self.func_name]}").run
 
-    success_callback = failure_callback = stopped_callback = None  # type: ignore[assignment]
+    success_callback = failure_callback = stopped_callback = None
 
     def send_webhooks(self, *_args: Any, **_kwargs: Any) -> None:
         """RQ's own job webhooks would call any URL that stands in Redis."""

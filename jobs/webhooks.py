@@ -24,7 +24,9 @@ CONNECT_TIMEOUT_S = 5
 TOTAL_TIMEOUT_S = 10
 RESPONSE_READ_BYTES = 65_536  # what a receiver may answer before we hang up
 RESPONSE_KEPT_CHARS = 4096
-ENDPOINT_SHARE = 16  # deliveries to one endpoint at once, over all workers: a dead one holds no more than this
+ENDPOINT_SHARE = (
+    16  # deliveries to one endpoint at once, over all workers: a dead one holds no more than this
+)
 USER_AGENT = "PaymentGateway-Webhooks/1.0"
 
 
@@ -48,7 +50,8 @@ class WebhookWork(Work[Post, AttemptResult]):
         return f"""
             SELECT due.id FROM (
                 SELECT id FROM webhook_endpoints e
-                WHERE EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.due_at <= now())
+                WHERE EXISTS (
+                    SELECT 1 FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.due_at <= now())
                 ORDER BY random()
             ) AS endpoint
             CROSS JOIN LATERAL (
@@ -108,7 +111,9 @@ class WebhookWork(Work[Post, AttemptResult]):
 def post(message: Post) -> AttemptResult:
     """POST it once, signed with both schemes. Never raises for what the other side does."""
     timestamp_s = int(time.time())
-    signatures = [standard_signature(s, message.message_id, timestamp_s, message.body) for s in message.secrets]
+    signatures = [
+        standard_signature(s, message.message_id, timestamp_s, message.body) for s in message.secrets
+    ]
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "webhook-id": message.message_id,

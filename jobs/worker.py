@@ -41,7 +41,7 @@ STOP_TIMEOUT_S = 25.0  # what a process may take to finish; leases bring back wh
 
 
 class GatewayWorker(SimpleWorker):
-    """RQ's worker without a fork per job: a job is one drain, and a killed worker's rows come back by lease."""
+    """RQ's worker without a fork per job: a job is one drain, and a lease brings back what dies."""
 
     max_connection_wait_time = REDIS_RETRY_MAX_S
     log_result_lifespan = False
@@ -84,7 +84,9 @@ class Supervisor:
                     if process is not None:
                         log.warning("%s ended (exit code %s), it is started again", name, process.exitcode)
                     self._start(name)
-            time.sleep(RESTART_PAUSE_S)  # a signal ends this sleep's loop, not the sleep: at most one pause late
+            time.sleep(
+                RESTART_PAUSE_S
+            )  # a signal ends this sleep's loop, not the sleep: at most one pause late
         return self._end()
 
     def _start(self, name: str) -> None:

@@ -94,7 +94,7 @@ class Timestamp(fields.DateTime):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="iso", **kwargs)
 
-    def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:  # type: ignore[override]
+    def _serialize(self, value: datetime | None, *_args: Any, **_kwargs: Any) -> str | None:
         return None if value is None else isoformat(value)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:

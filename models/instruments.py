@@ -107,5 +107,7 @@ def _expiry(month: int | str, year: int | str) -> tuple[int, int]:
     if not re.fullmatch(r"0?[1-9]|1[0-2]", str(month)):
         raise Refused("INVALID_CARD", "The expiry month must be 1 to 12.", field="card.expiry_month")
     if not re.fullmatch(r"[0-9]{2}|20[0-9]{2}", str(year).zfill(2)):
-        raise Refused("INVALID_CARD", "The expiry year must have two or four digits.", field="card.expiry_year")
+        raise Refused(
+            "INVALID_CARD", "The expiry year must have two or four digits.", field="card.expiry_year"
+        )
     return int(month), int(year) % 100 + 2000

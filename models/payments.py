@@ -136,7 +136,9 @@ class Payment(Model):
         order.attempt()
         live = db.session.scalar(select(cls.status).where(cls.order_id == order.id, cls.status.in_(LIVE)))
         if live == "success":
-            raise conflict("The order is already paid for; the payment awaits its capture.", reason="order_paid")
+            raise conflict(
+                "The order is already paid for; the payment awaits its capture.", reason="order_paid"
+            )
         if live is not None:
             raise conflict("Another payment of this order is in progress.", reason="payment_in_progress")
         payment = cls(
@@ -229,7 +231,9 @@ class Payment(Model):
                 reason="payment_not_approved",
             )
         if wanted > self.amount:
-            raise bad_request(f"At most {self.amount} can be captured.", field="amount", reason="amount_too_large")
+            raise bad_request(
+                f"At most {self.amount} can be captured.", field="amount", reason="amount_too_large"
+            )
         self._begin_operation("capture", wanted)
         return True
 
@@ -239,9 +243,7 @@ class Payment(Model):
         if amount is None:
             raise RuntimeError(f"{self.id}: captured without a request")
         self._finish_operation()
-        self._take(
-            amount, ("merchant_hold", "acquirer_hold", self.amount), ("acquirer", "merchant", amount)
-        )
+        self._take(amount, ("merchant_hold", "acquirer_hold", self.amount), ("acquirer", "merchant", amount))
         self._tell("payment.captured")
         order.pay(amount)
 
@@ -254,9 +256,7 @@ class Payment(Model):
         if self.status == "voided":
             return False
         if self.captured:
-            raise bad_request(
-                "A captured payment is refunded, not voided.", reason="already_captured"
-            )
+            raise bad_request("A captured payment is refunded, not voided.", reason="already_captured")
         if self.status != "success":
             raise bad_request(
                 f"Only an approved payment can be voided; this one is {self.status}.",
@@ -308,7 +308,9 @@ class Payment(Model):
 
     def _begin_operation(self, operation: str, amount: int | None) -> None:
         if self.operation is not None:
-            raise conflict(f"A {self.operation} of this payment is in progress.", reason="operation_in_progress")
+            raise conflict(
+                f"A {self.operation} of this payment is in progress.", reason="operation_in_progress"
+            )
         self.operation, self.operation_amount = operation, amount
         self.due_at, self.tries = now() + timedelta(seconds=TAKEOVER_S), 0
 
@@ -317,9 +319,7 @@ class Payment(Model):
         self.due_at, self.claim_id, self.work_error = None, None, None
 
     def _post(self, kind: str, *legs: tuple[str, str, int]) -> None:
-        ledger.post(
-            kind, *legs, merchant_id=self.merchant_id, currency=self.currency, payment_id=self.id
-        )
+        ledger.post(kind, *legs, merchant_id=self.merchant_id, currency=self.currency, payment_id=self.id)
 
     def _tell(self, event_type: str) -> None:
         Event.record(event_type, self.merchant_id, self.order_id, payment=self)

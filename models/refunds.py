@@ -115,7 +115,7 @@ class Refund(Model):
         return refund
 
     def process(self, payment: Payment, reference: str | None, check_again_s: float | None = None) -> None:
-        """The acquirer sent the money back. `check_again_s`: it may still come back; look in so many seconds."""
+        """The acquirer sent the money back. With `check_again_s` it may yet return: look again then."""
         self._move("processed")
         self.processed_at, self.acquirer_reference = now(), reference
         self._rest(check_again_s)

@@ -55,7 +55,9 @@ class WebhookEndpoint(Model):
     deleted_at: Mapped[datetime | None]
 
     @classmethod
-    def create(cls, merchant_id: str, *, url: str, events: list[str], enabled: bool = True) -> WebhookEndpoint:
+    def create(
+        cls, merchant_id: str, *, url: str, events: list[str], enabled: bool = True
+    ) -> WebhookEndpoint:
         endpoint = cls(
             id=new_id("we"),
             merchant_id=merchant_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flask import g, request
 from flask_limiter import Limiter
@@ -37,14 +37,14 @@ def authenticated(view: View) -> View:
         g.merchant_id = merchant.id
         return view(*args, **kwargs)
 
-    return wrapper  # type: ignore[return-value]
+    return cast(View, wrapper)
 
 
 def limited_by_address_and_order(view: View) -> View:
     """A public view that card testers would love: limited by the caller's address and by the order."""
     by_address = limiter.limit(lambda: settings.public_rate_limit_per_address)
     by_order = limiter.limit(lambda: settings.public_rate_limit_per_order, key_func=_order_in_body)
-    return by_address(by_order(view))
+    return cast(View, by_address(by_order(view)))
 
 
 def _credentials() -> tuple[str, str]:

@@ -6,13 +6,13 @@ from flask import g
 from marshmallow import fields, validate
 from sqlalchemy import select
 
+from models.money import AMOUNT_MIN_MINOR
 from models.orders import METHODS, Order, OrderSchema, PublicOrderSchema
 from models.payments import Payment, PaymentSchema
 from routes.auth import authenticated
 from routes.fields import Amount, Blueprint, Body, Currency, HttpUrl, Text
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
-from models.money import AMOUNT_MIN_MINOR
 
 EXPIRES_IN_MIN_S = 60
 EXPIRES_IN_MAX_S = 90 * 24 * 3600

@@ -13,7 +13,7 @@ from sqlalchemy import Date, cast, func, select
 from config import settings
 from jobs import work
 from jobs.payments import PAYMENTS, app_acquirer
-from models.base import db
+from models.base import db, now
 from models.errors import bad_request
 from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
@@ -45,8 +45,8 @@ class CardBody(Body):
 class NewPayment(Body):
     order_id = Text(required=True, validate=validate.Length(max=80))
     method = Text(required=True, validate=validate.OneOf(METHODS))
-    vpa = Text(metadata={"description": "With method upi.", "example": "success@upi"})
-    card = fields.Nested(CardBody, metadata={"description": "With method card."})
+    vpa = Text(allow_none=True, metadata={"description": "With method upi.", "example": "success@upi"})
+    card = fields.Nested(CardBody, allow_none=True, metadata={"description": "With method card."})
 
 
 class Capture(Body):
@@ -61,7 +61,8 @@ class PaymentQuery(PageQuery):
 
 class StatsQuery(Body):
     days = fields.Integer(
-        validate=validate.Range(min=1, max=366), metadata={"description": "Adds a series, one entry a UTC day."}
+        validate=validate.Range(min=1, max=366),
+        metadata={"description": "Adds a series, one entry a UTC day."},
     )
 
 
@@ -174,8 +175,7 @@ def get_stats(args):
     stats = {"totalTransactions": total, "totalAmount": int(amount), "successRate": float(rate)}
     if "days" in args:
         day = cast(func.timezone("UTC", Payment.created_at), Date)
-        today = db.session.scalar(select(cast(func.timezone("UTC", func.now()), Date)))
-        first = today - timedelta(days=args["days"] - 1)
+        first = now().astimezone(UTC).date() - timedelta(days=args["days"] - 1)
         rows = db.session.execute(
             select(day, *figures)
             .where(mine, Payment.created_at >= datetime.combine(first, datetime.min.time(), UTC))
@@ -214,7 +214,9 @@ def get_public_payment(payment_id):
 @writes
 @blp.arguments(Capture)
 @blp.response(200, PaymentSchema)
-@blp.alt_response(202, schema=PaymentSchema, description="The acquirer has not answered yet; poll the payment.")
+@blp.alt_response(
+    202, schema=PaymentSchema, description="The acquirer has not answered yet; poll the payment."
+)
 def capture_payment(body, payment_id):
     """Capture an approved payment, all or part of it. What is left of the approval is released."""
     payment = Payment.lock(g.merchant_id, payment_id)
@@ -225,7 +227,9 @@ def capture_payment(body, payment_id):
 @authenticated
 @writes
 @blp.response(200, PaymentSchema)
-@blp.alt_response(202, schema=PaymentSchema, description="The acquirer has not answered yet; poll the payment.")
+@blp.alt_response(
+    202, schema=PaymentSchema, description="The acquirer has not answered yet; poll the payment."
+)
 def void_payment(payment_id):
     """Void an approved payment that was not captured. The order can be paid again."""
     payment = Payment.lock(g.merchant_id, payment_id)

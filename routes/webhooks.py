@@ -50,7 +50,9 @@ class EndpointChanges(Body):
 
 
 class DeliveryQuery(Body):
-    limit = fields.Integer(load_default=20, validate=validate.Range(min=1, max=100, error="Must be 1 to 100."))
+    limit = fields.Integer(
+        load_default=20, validate=validate.Range(min=1, max=100, error="Must be 1 to 100.")
+    )
     offset = fields.Integer(load_default=0, validate=validate.Range(min=0, max=OFFSET_MAX))
     status = Text(validate=validate.OneOf(["pending", "success", "failed"]))
     event = Text(validate=validate.OneOf(EVENT_TYPES))

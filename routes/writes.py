@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flask import Response, current_app, g, request
 
@@ -42,7 +42,7 @@ def writes(view: View) -> View:
         work.commit()
         return response
 
-    return wrapper  # type: ignore[return-value]
+    return cast(View, wrapper)
 
 
 def _idempotency_key() -> str | None:

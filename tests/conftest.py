@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask
@@ -29,6 +31,12 @@ from models.merchants import TEST_API_KEY, TEST_API_SECRET, TEST_MERCHANT_ID, Ap
 KEPT_TABLES = {"merchants", "api_keys"}
 
 
+def settings_of(environ: dict[str, str]) -> config.Settings:
+    """The settings that a process with this environment, and no `.env`, would have."""
+    with mock.patch.dict(os.environ, environ, clear=True):
+        return config.load(dotenv=False)
+
+
 @dataclass
 class Servers:
     database_url: str
@@ -39,7 +47,7 @@ class Servers:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """The embedded servers, started by the same code as `make run`."""
     data_dir = tmp_path_factory.mktemp("gateway")
-    gateway = local.Gateway(config.load({"DATA_DIR": str(data_dir)}))
+    gateway = local.Gateway(settings_of({"DATA_DIR": str(data_dir)}))
     try:
         servers = Servers(local.start_postgres(gateway), local.start_valkey(gateway))
         yield servers
@@ -62,7 +70,7 @@ def environ(servers: Servers) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def shared_app(environ: dict[str, str]) -> Flask:
-    return create_app(config.load(environ))
+    return create_app(settings_of(environ))
 
 
 @pytest.fixture
@@ -168,7 +176,7 @@ _current: list[Flask] = []
 def drain_all() -> None:
     """Do all work that is due now, as the workers would, in this process."""
     with _current[-1].app_context():
-        while any([work.drain() for work in WORKS]):
+        while sum(work.drain() for work in WORKS):
             pass
 
 
@@ -242,8 +250,8 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.received.append(Received(self.path, headers, body))
-            answer = receiver.answers.pop(0) if receiver.answers else 200
+            me.received.append(Received(self.path, headers, body))
+            answer = me.answers.pop(0) if me.answers else 200
             if callable(answer):
                 answer(self)
                 return
@@ -256,11 +264,11 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook")
+    me = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield receiver
+        yield me
     finally:
         server.shutdown()
         server.server_close()
@@ -269,8 +277,8 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with running_receiver() as receiver:
-        yield receiver
+    with running_receiver() as running:
+        yield running
 
 
 def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
