@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test check format psql lock clean
+.PHONY: help run test check lint format psql lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -13,11 +13,13 @@ run: .venv/local ## Run the whole gateway on this machine (Ctrl-C stops it)
 test: .venv/dev ## Run all tests, against real servers
 	$(BIN)/python -m pytest
 
-check: .venv/dev ## Format, lint, type check, fast tests: before every commit
+check: lint ## Lint and fast tests: before every commit
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: .venv/dev ## Check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow"
 
 format: .venv/dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

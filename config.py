@@ -22,6 +22,7 @@ MIN_SECRET_KEY_LENGTH = 32  # characters; every key of the gateway is derived fr
 MAX_PROCESSING_DELAY_MS = 3_600_000  # an hour: longer than any patience for a simulated bank
 
 # Seconds before each attempt. Five in all: at once, then after 1 min, 5 min, 30 min and 2 h.
+MAX_WEBHOOK_ATTEMPTS = 20
 WEBHOOK_RETRY_SCHEDULE_S = (0, 60, 300, 1800, 7200)
 WEBHOOK_RETRY_SCHEDULE_TEST_S = (0, 5, 10, 15, 20)
 
@@ -43,6 +44,7 @@ class Settings:
     data_dir: Path
     database_url: str | None
     redis_url: str | None
+    service_wait_s: int
     secret_key: str
     web_workers: int
     web_threads: int
@@ -89,9 +91,6 @@ def load(*, dotenv: bool = True) -> Settings:
     port_range = validate.Range(min=1, max=65535)
     rate = validate.Range(min=0, max=1)
     checkout_port = env.int("CHECKOUT_PORT", 3001, validate=port_range)
-    schedule = WEBHOOK_RETRY_SCHEDULE_S
-    if env.bool("WEBHOOK_RETRY_INTERVALS_TEST", False):
-        schedule = WEBHOOK_RETRY_SCHEDULE_TEST_S
     postgres = validate.Regexp(
         r"(postgresql|postgres|postgresql\+psycopg2)://", error="Must start with postgresql://."
     )
@@ -107,6 +106,7 @@ def load(*, dotenv: bool = True) -> Settings:
         data_dir=env.path("DATA_DIR", ROOT / ".data"),
         database_url=_optional(env, "DATABASE_URL", postgres),
         redis_url=_optional(env, "REDIS_URL", redis),
+        service_wait_s=env.int("SERVICE_WAIT_S", 30, validate=validate.Range(min=0, max=3600)),
         secret_key=env.str("SECRET_KEY", LOCAL_SECRET_KEY if local else ""),
         web_workers=env.int("WEB_WORKERS", 2, validate=validate.Range(min=1, max=64)),
         web_threads=env.int("WEB_THREADS", 8, validate=validate.Range(min=1, max=256)),
@@ -119,15 +119,7 @@ def load(*, dotenv: bool = True) -> Settings:
             "TEST_PROCESSING_DELAY", 1000, validate=validate.Range(min=0, max=MAX_PROCESSING_DELAY_MS)
         ),
         test_payment_success=env.bool("TEST_PAYMENT_SUCCESS", True),
-        webhook_retry_schedule_s=tuple(
-            env.list(
-                "WEBHOOK_RETRY_SCHEDULE",
-                list(schedule),
-                subcast=int,
-                validate=[validate.Length(min=1, max=20), _all_at_least_zero],
-            )
-            or schedule
-        ),
+        webhook_retry_schedule_s=_retry_schedule(env),
         webhook_allow_private=env.bool("WEBHOOK_ALLOW_PRIVATE", local),
         test_endpoints=env.bool("TEST_ENDPOINTS", local),
         public_rate_limit_per_address=env.str("PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute"),
@@ -171,9 +163,17 @@ def _is_delay_range(text: str) -> None:
         raise validate.ValidationError("Must be milliseconds as min-max, like 1000-3000.")
 
 
-def _all_at_least_zero(values: list[int]) -> None:
-    if any(value < 0 for value in values):
-        raise validate.ValidationError("Must be seconds, each at least 0.")
+def _retry_schedule(env: Env) -> tuple[int, ...]:
+    """`WEBHOOK_RETRY_SCHEDULE=0,60,...`, or the quick one for tests."""
+    quick = env.bool("WEBHOOK_RETRY_INTERVALS_TEST", False)
+    default = WEBHOOK_RETRY_SCHEDULE_TEST_S if quick else WEBHOOK_RETRY_SCHEDULE_S
+    schedule = env.list("WEBHOOK_RETRY_SCHEDULE", None, validate=_is_schedule)
+    return tuple(map(int, schedule)) if schedule else default
+
+
+def _is_schedule(delays: list[str]) -> None:
+    if not 1 <= len(delays) <= MAX_WEBHOOK_ATTEMPTS or not all(delay.strip().isdecimal() for delay in delays):
+        raise validate.ValidationError("Must be seconds before each attempt, like 0,60,300.")
 
 
 def _check_together(settings: Settings) -> None:

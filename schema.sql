@@ -67,8 +67,8 @@ CREATE TABLE payments (
     vpa                text,
     card_network       text,
     card_last4         text CHECK (card_last4 ~ '^[0-9]{4}$'),
-    card_expiry_month  smallint CHECK (card_expiry_month BETWEEN 1 AND 12),
-    card_expiry_year   smallint CHECK (card_expiry_year BETWEEN 2000 AND 2199),
+    card_expiry_month  integer CHECK (card_expiry_month BETWEEN 1 AND 12),
+    card_expiry_year   integer CHECK (card_expiry_year BETWEEN 2000 AND 2199),
     card_fingerprint   text,                        -- keyed hash: tells that two cards are the same, not which
     acquirer_token     text,                        -- what the acquirer gave in exchange for the card
     acquirer_reference text,

@@ -9,33 +9,35 @@ from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from config import ROOT, ConfigError, Settings
+from config import ROOT, ConfigError, Settings, settings
 from models.base import ENGINE_OPTIONS, db
 
 SCHEMA_LOCK = 7_264_002  # advisory: web and worker start together, one of them applies the schema
-WAIT_S = 30.0  # what a database may take to come up beside us
+RETRY_S = 0.5
 
 
-def core_app(settings: Settings) -> Flask:
+def core_app(its_settings: Settings) -> Flask:
     """A Flask app with settings and database, and no routes."""
     app = Flask("gateway", root_path=str(ROOT), static_folder=None)
     app.config.update(
-        GATEWAY=settings,
-        SECRET_KEY=settings.secret_key,
-        SQLALCHEMY_DATABASE_URI=settings.sqlalchemy_url,
-        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS | {"pool_size": settings.web_threads, "max_overflow": 64},
+        GATEWAY=its_settings,
+        SECRET_KEY=its_settings.secret_key,
+        SQLALCHEMY_DATABASE_URI=its_settings.sqlalchemy_url,
+        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS
+        | {"pool_size": its_settings.web_threads, "max_overflow": 64},
     )
     db.init_app(app)
     return app
 
 
-def prepare_database(wait_s: float = WAIT_S) -> None:
-    """Wait for the database, and apply schema.sql if it is empty.
+def prepare_database() -> None:
+    """Wait for the database (SERVICE_WAIT_S), and apply schema.sql if it is empty.
 
     Raises:
         ConfigError: it can't be reached in time; names the setting, never the password.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + settings.service_wait_s
+    told = False
     while True:
         try:
             with db.engine.begin() as connection:
@@ -48,4 +50,7 @@ def prepare_database(wait_s: float = WAIT_S) -> None:
             if time.monotonic() > deadline:
                 reason = str(error.orig).strip().splitlines()[-1]
                 raise ConfigError(f"DATABASE_URL: The database cannot be reached: {reason}") from None
-            time.sleep(0.5)
+            if not told:
+                print("waiting for the database (DATABASE_URL) ...", flush=True)
+                told = True
+            time.sleep(RETRY_S)

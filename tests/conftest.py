@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -103,17 +104,24 @@ class Api:
         self.headers = {"X-Api-Key": key, "X-Api-Secret": secret}
 
     def get(self, path: str, **query: Any) -> TestResponse:
-        return self._client.get("/api/v1" + path, query_string=query, headers=self.headers)
+        return self._call("GET", path, query_string=query)
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> TestResponse:
-        headers = self.headers | ({"Idempotency-Key": key} if key is not None else {})
-        return self._client.post("/api/v1" + path, json={} if body is None else body, headers=headers)
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        return self._call("POST", path, headers, json={} if body is None else body)
 
     def patch(self, path: str, body: Any) -> TestResponse:
-        return self._client.patch("/api/v1" + path, json=body, headers=self.headers)
+        return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> TestResponse:
-        return self._client.delete("/api/v1" + path, headers=self.headers)
+        return self._call("DELETE", path)
+
+    def _call(
+        self, method: str, path: str, headers: dict[str, str] | None = None, **kwargs: Any
+    ) -> TestResponse:
+        """In an empty context: else Flask would run the request in the test's own, with its session."""
+        headers = self.headers | (headers or {})
+        return Context().run(self._client.open, "/api/v1" + path, method=method, headers=headers, **kwargs)
 
     # --- factories: the usual things, made through the API ---
 
@@ -279,6 +287,16 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
 def receiver() -> Iterator[Receiver]:
     with running_receiver() as running:
         yield running
+
+
+def hang_until(let_go: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:
+    """An answer of the receiver: none at all, and in the end it hangs up."""
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        let_go.wait(30)
+        handler.close_connection = True
+
+    return hang
 
 
 def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:

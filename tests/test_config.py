@@ -1,0 +1,96 @@
+"""Settings: defaults that run, and errors that name the setting."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config import ConfigError, Settings
+from tests.conftest import settings_of
+
+PRODUCTION = {
+    "APP_ENV": "production",
+    "SECRET_KEY": "a-secret-of-quite-sufficient-length-0123456789",
+    "DATABASE_URL": "postgresql://gateway@db/payment_gateway",
+    "REDIS_URL": "redis://redis:6379/0",
+}
+
+
+def test_the_defaults_are_a_local_gateway() -> None:
+    settings = settings_of({})
+    assert (settings.port, settings.dashboard_port, settings.checkout_port) == (8000, 3000, 3001)
+    assert settings.local
+    assert settings.test_endpoints
+    assert settings.webhook_retry_schedule_s == (0, 60, 300, 1800, 7200)
+    assert settings.processing_delay_ms == (1000, 3000)
+
+
+def test_production_has_no_test_endpoints_and_posts_to_public_addresses_only() -> None:
+    settings = settings_of(PRODUCTION)
+    assert not settings.test_endpoints
+    assert not settings.webhook_allow_private
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"PORT": "abc"}, "PORT"),
+        ({"PORT": "0"}, "PORT"),
+        ({"PORT": "3000"}, "PORT"),
+        ({"DASHBOARD_PORT": "65536"}, "DASHBOARD_PORT"),
+        ({"UPI_SUCCESS_RATE": "1.1"}, "UPI_SUCCESS_RATE"),
+        ({"CARD_SUCCESS_RATE": "many"}, "CARD_SUCCESS_RATE"),
+        ({"PROCESSING_DELAY_MS": "3000-1000"}, "PROCESSING_DELAY_MS"),
+        ({"PROCESSING_DELAY_MS": "5"}, "PROCESSING_DELAY_MS"),
+        ({"PROCESSING_DELAY_MS": "-1-5"}, "PROCESSING_DELAY_MS"),
+        ({"WEBHOOK_RETRY_SCHEDULE": "0,x"}, "WEBHOOK_RETRY_SCHEDULE"),
+        ({"WEBHOOK_RETRY_SCHEDULE": "0,-5"}, "WEBHOOK_RETRY_SCHEDULE"),
+        ({"WORKER_PROCESSES": "0"}, "WORKER_PROCESSES"),
+        ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL"),
+        ({"REDIS_URL": "http://x"}, "REDIS_URL"),
+        ({"APP_ENV": "staging"}, "APP_ENV"),
+        ({"TEST_MODE": "perhaps"}, "TEST_MODE"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
+        (PRODUCTION | {"SECRET_KEY": ""}, "SECRET_KEY"),
+        (PRODUCTION | {"SECRET_KEY": "short"}, "SECRET_KEY"),
+        (PRODUCTION | {"SECRET_KEY": "local-development-only-secret-key"}, "SECRET_KEY"),
+        (PRODUCTION | {"DATABASE_URL": ""}, "DATABASE_URL"),
+        (PRODUCTION | {"REDIS_URL": ""}, "REDIS_URL"),
+        (PRODUCTION | {"TEST_ENDPOINTS": "true"}, "TEST_ENDPOINTS"),
+        (PRODUCTION | {"TEST_MODE": "true"}, "TEST_MODE"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        settings_of(environ)
+    assert str(error.value).startswith(name)
+    assert "\n" not in str(error.value)
+
+
+def test_several_wrong_settings_are_all_named() -> None:
+    with pytest.raises(ConfigError, match=r"PORT: .*; UPI_SUCCESS_RATE: "):
+        settings_of({"PORT": "abc", "UPI_SUCCESS_RATE": "2"})
+
+
+def test_the_quick_retry_schedule_for_tests() -> None:
+    settings = settings_of({"WEBHOOK_RETRY_INTERVALS_TEST": "true"})
+    assert settings.webhook_retry_schedule_s == (0, 5, 10, 15, 20)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_the_driver_is_psycopg2_whatever_the_scheme(scheme: str) -> None:
+    settings = settings_of({"DATABASE_URL": f"{scheme}://u:p@h:5/d"})
+    assert settings.sqlalchemy_url == "postgresql+psycopg2://u:p@h:5/d"
+
+
+@pytest.mark.parametrize("document", ["README.md", ".env.example"])
+def test_every_setting_is_documented(root: Path, document: str) -> None:
+    read = set(
+        re.findall(r'(?:env\.\w+|_optional)\(\s*(?:env, )?"([A-Z_]+)"', (root / "config.py").read_text())
+    )
+    assert len(read) >= len(fields(Settings)) - 1
+    missing = {name for name in read if not re.search(rf"\b{name}\b", (root / document).read_text())}
+    assert not missing

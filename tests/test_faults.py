@@ -1,0 +1,151 @@
+"""Real processes, real faults: workers killed, Redis emptied, and no card number anywhere afterwards."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from redis import Redis
+from standardwebhooks import Webhook
+
+import local
+from tests.conftest import Receiver, card_body
+from tests.processes import Running, gateway, wait_until
+
+pytestmark = pytest.mark.slow
+
+CARD_NUMBERS = ("4242424242424242", "4000000000009995", "5555555555554444", "4000000000000127")
+CVV = "739"
+SETTLE_LIMIT_S = 0.3  # from due to settled, when nothing else runs
+
+
+def redis_url(running: Running) -> str:
+    config = (running.data_dir / "valkey" / "valkey.conf").read_text().split()
+    return (
+        f"redis://:{config[config.index('requirepass') + 1]}@127.0.0.1:{config[config.index('port') + 1]}/0"
+    )
+
+
+def database(running: Running) -> Any:
+    return psycopg2.connect(f"dbname=payment_gateway user=postgres host={running.data_dir}/postgres")
+
+
+def query(running: Running, sql: str) -> list[tuple]:
+    with database(running) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def assert_all_settled_once(running: Running, payments: list[dict[str, Any]], receiver: Receiver) -> None:
+    """Every payment succeeded, was posted once, and each of its events arrived."""
+    ids = {payment["id"] for payment in payments}
+    assert dict(query(running, "SELECT status, count(*) FROM payments GROUP BY status")) == {
+        "success": len(ids)
+    }
+    captures = query(
+        running, "SELECT payment_id, count(*) FROM ledger_entries WHERE kind = 'capture' GROUP BY payment_id"
+    )
+    assert dict(captures) == dict.fromkeys(ids, 2)
+    events = query(running, "SELECT id, type FROM events")
+    assert len(events) == 4 * len(ids)
+    arrived = {received.headers["webhook-id"] for received in receiver.received}
+    assert arrived == {event_id for event_id, _ in events}
+
+
+def all_delivered(running: Running) -> bool:
+    return query(running, "SELECT count(*) FROM webhook_deliveries WHERE status <> 'success'") == [(0,)]
+
+
+def all_settled(running: Running) -> bool:
+    return query(running, "SELECT count(*) FROM payments WHERE due_at IS NOT NULL") == [(0,)]
+
+
+def test_workers_killed_and_redis_emptied_lose_and_double_nothing(tmp_path: Path, receiver: Receiver) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with gateway(tmp_path / "data", PROCESSING_DELAY_MS="0-2000") as running:
+        secret = running.post("/webhook_endpoints", {"url": receiver.url})["secret"]
+        redis = Redis.from_url(redis_url(running))
+        payments = []
+        for number in range(120):
+            payments.append(running.pay())
+            if number % 20 == 10:
+                victims = running.worker_processes()
+                if victims:
+                    chance.choice(victims).kill()
+            if number % 30 == 15:
+                redis.flushall()
+        wait_until(lambda: all_settled(running), 60)
+        wait_until(lambda: all_delivered(running), 60)
+        assert_all_settled_once(running, payments, receiver)
+        for received in receiver.received:
+            Webhook(secret).verify(received.body, received.headers)
+        wait_until(lambda: running.health()["status"] == "healthy", 30)
+
+
+def test_a_payment_settles_at_once_when_nothing_else_runs(tmp_path: Path) -> None:
+    with gateway(tmp_path / "data", LOG_LEVEL="WARNING", ACCESS_LOG="") as running:
+        for _ in range(20):
+            payment = running.pay()
+            wait_until(partial(running.settled, payment["id"]))
+            time.sleep(0.05)  # nothing else runs: let the worker go back to waiting
+        late = query(running, "SELECT extract(epoch FROM updated_at - created_at)::float FROM payments")
+    times = sorted(seconds for (seconds,) in late)
+    print("due to settled:", [f"{seconds * 1000:.0f} ms" for seconds in times])
+    assert times[len(times) // 2] < SETTLE_LIMIT_S
+
+
+def test_no_card_number_or_cvv_is_kept_anywhere(tmp_path: Path, receiver: Receiver) -> None:
+    with gateway(tmp_path / "data", PROCESSING_DELAY_MS="0-200") as running:
+        running.post("/webhook_endpoints", {"url": receiver.url})
+        payments = []
+        for number in CARD_NUMBERS:
+            order = running.post("/orders", {"amount": 10000})
+            card = card_body(number, cvv=CVV, holder_name="Asha Secretholder")
+            body = {"order_id": order["id"], "method": "card", "card": card}
+            payments.append(running.post("/payments", body, {"Idempotency-Key": f"key-{number[-4:]}"}))
+            # What is refused passes through the error paths.
+            for wrong in ({"cvv": CVV + "99"}, {"expiry_year": "2001"}, {"number": number[:-1] + "9"}):
+                refused = body | {"card": card | wrong}
+                assert running.call("POST", "/api/v1/payments", refused)[0] in (400, 409)
+            assert running.call("POST", "/api/v1/payments/public", body)[0] in (201, 409)
+            assert running.call("POST", "/api/v1/payments?x=1", body | {"method": "cash"})[0] == 400
+        while any(running.settled(payment["id"]) is None for payment in payments):
+            time.sleep(0.05)
+        wait_until(lambda: all_delivered(running))
+        redis = Redis.from_url(redis_url(running))
+        in_redis = [str(key) + str(redis.dump(key)) for key in redis.scan_iter()]
+        dump = pg_dump(running)
+        running.stop()
+        places = {
+            "database": dump,
+            "redis": "".join(in_redis),
+            "log": running.log,
+            "webhooks": "".join(received.body.decode() for received in receiver.received),
+            "servers' logs": "".join(
+                path.read_text(errors="replace")
+                for path in (running.data_dir / "valkey" / "log", running.data_dir / "postgres" / "log")
+            ),
+        }
+    assert "last4" in dump
+    assert payments[0]["id"] in places["log"] or "/api/v1/payments" in places["log"]
+    for name, text in places.items():
+        assert text, name
+        for secret in (*CARD_NUMBERS, "Secretholder"):
+            assert secret not in text, f"{secret} in {name}"
+            assert secret not in text.replace(" ", "").replace("-", ""), f"{secret} in {name}"
+        for sign in (f'"cvv":"{CVV}', f'"cvv": "{CVV}', f"'cvv': '{CVV}", f"cvv={CVV}", f"\t{CVV}\t"):
+            assert sign not in text, f"CVV in {name}"
+
+
+def pg_dump(running: Running) -> str:
+    program = local.postgres_program("pg_dump")
+    command = [str(program), "-U", "postgres", "-h", f"{running.data_dir}/postgres", "payment_gateway"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,294 @@
+"""Idempotency-Key: a request takes effect once, whatever is repeated, raced, or killed half-way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from models.base import db
+from models.idempotency import IdempotencyKey, _lock_number
+from models.merchants import TEST_MERCHANT_ID
+from tests.conftest import Api, at_once, card_body, drain_all, found, made, refused
+
+ORDER = {"amount": 10000, "notes": {"a": "1", "b": "2"}}
+
+
+def count(api: Api, path: str) -> int:
+    return len(found(api.get(path))["data"])
+
+
+def replayed(answer: Any, first: Any) -> bool:
+    """Whether `answer` is `first` again: the same status and the same bytes, and it says so."""
+    assert "Idempotent-Replayed" not in first.headers
+    assert (answer.status_code, answer.data, answer.mimetype) == (
+        first.status_code,
+        first.data,
+        first.mimetype,
+    )
+    return answer.headers.get("Idempotent-Replayed") == "true"
+
+
+def stored_keys() -> int:
+    return db.session.query(IdempotencyKey).count()
+
+
+def take_lock(connection: Connection, key: str) -> None:
+    """What a request with this key does first."""
+    number = _lock_number(TEST_MERCHANT_ID, key)
+    assert connection.scalar(text("SELECT pg_try_advisory_xact_lock(:n)"), {"n": number})
+
+
+# --- replays -------------------------------------------------------------------------------------
+
+
+def test_a_repeated_request_is_answered_with_the_first_answer(api: Api) -> None:
+    first = api.post("/orders", ORDER, key="k1")
+    made(first)
+    assert replayed(api.post("/orders", ORDER, key="k1"), first)
+    assert replayed(api.post("/orders", ORDER, key="k1"), first)
+    assert count(api, "/orders") == 1
+
+
+def test_the_first_answer_is_given_even_when_the_thing_has_changed(api: Api) -> None:
+    body = {"order_id": api.order()["id"], "method": "upi", "vpa": "success@upi"}
+    first = api.post("/payments", body, key="k1")
+    drain_all()
+    assert replayed(api.post("/payments", body, key="k1"), first)
+    assert first.get_json()["status"] == "pending"
+    assert api.payment(first.get_json()["id"])["status"] == "success"
+
+
+def test_the_order_of_the_names_in_the_body_does_not_matter(app: Flask, api: Api) -> None:
+    def post(body: str) -> Any:
+        headers = api.headers | {"Idempotency-Key": "k1"}
+        return app.test_client().post(
+            "/api/v1/orders", data=body, content_type="application/json", headers=headers
+        )
+
+    first = post('{"amount": 10000, "notes": {"a": "1", "b": "2"}}')
+    assert replayed(post('{"notes":{"b":"2","a":"1"},"amount":10000}'), first)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"amount": 10001},
+        {"amount": "10000"},
+        {"amount": 10000.0},
+        {"amount": 10000, "ignored": 1},
+        {"amount": 10000, "notes": {}},
+        {},
+    ],
+)
+def test_another_body_under_the_same_key_is_refused(api: Api, body: dict) -> None:
+    first = api.post("/orders", {"amount": 10000}, key="k1")
+    made(first)
+    refused(api.post("/orders", body, key="k1"), 422, "IDEMPOTENCY_ERROR")
+    assert replayed(api.post("/orders", {"amount": 10000}, key="k1"), first)
+    assert count(api, "/orders") == 1
+
+
+def test_another_endpoint_under_the_same_key_is_refused(api: Api) -> None:
+    payments = [api.paid(), api.paid()]
+    made(api.post(f"/payments/{payments[0]['id']}/refunds", {"amount": 1}, key="k1"))
+    for path in (f"/payments/{payments[1]['id']}/refunds", f"/payments/{payments[0]['id']}/capture"):
+        refused(api.post(path, {"amount": 1}, key="k1"), 422, "IDEMPOTENCY_ERROR")
+    assert count(api, "/refunds") == 1
+
+
+def test_the_same_key_of_another_merchant_is_another_key(api: Api, other: Api) -> None:
+    mine, theirs = api.post("/orders", ORDER, key="k1"), other.post("/orders", ORDER, key="k1")
+    assert made(mine)["id"] != made(theirs)["id"]
+    assert "Idempotent-Replayed" not in theirs.headers
+    assert replayed(other.post("/orders", ORDER, key="k1"), theirs)
+
+
+def test_without_a_key_every_request_takes_effect(api: Api) -> None:
+    assert made(api.post("/orders", ORDER))["id"] != made(api.post("/orders", ORDER))["id"]
+
+
+@pytest.mark.parametrize("key", ["x", "k" * 255, 'with spaces; and "quotes" ~!\''])
+def test_a_key_may_be_any_printable_text_up_to_255_characters(api: Api, key: str) -> None:
+    first = api.post("/orders", ORDER, key=key)
+    assert replayed(api.post("/orders", ORDER, key=key), first)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "schlüssel", "a\tb"])
+def test_it_refuses_a_key_that_is_none(api: Api, key: str) -> None:
+    refused(api.post("/orders", ORDER, key=key), 400, "BAD_REQUEST_ERROR", "Idempotency-Key")
+    assert count(api, "/orders") == 0
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "k1"])
+def test_a_get_takes_no_notice_of_the_key(app: Flask, api: Api, context: None, key: str) -> None:
+    client = app.test_client()
+    order = api.order()
+    for query in ("", "?receipt=none"):
+        headers = api.headers | {"Idempotency-Key": key}
+        answer = client.get("/api/v1/orders" + query, headers=headers)
+        assert found(answer)["data"] == ([] if query else [order])
+    assert stored_keys() == 0
+
+
+# --- every kind of POST --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", [None, 6000])
+def test_a_capture_is_replayed(api: Api, amount: int | None) -> None:
+    path = f"/payments/{api.paid(capture='manual')['id']}/capture"
+    first = api.post(path, {"amount": amount}, key="k1")
+    assert found(first)["captured"] is True
+    assert replayed(api.post(path, {"amount": amount}, key="k1"), first)
+
+
+def test_a_void_is_replayed(api: Api) -> None:
+    path = f"/payments/{api.paid(capture='manual')['id']}/void"
+    first = api.post(path, key="k1")
+    assert found(first)["status"] == "voided"
+    assert replayed(api.post(path, key="k1"), first)
+
+
+def test_a_refund_is_replayed(api: Api) -> None:
+    payment = api.paid()
+    path = f"/payments/{payment['id']}/refunds"
+    first = api.post(path, {"amount": 4000}, key="k1")
+    made(first)
+    drain_all()
+    assert replayed(api.post(path, {"amount": 4000}, key="k1"), first)
+    drain_all()
+    assert api.payment(payment["id"])["amount_refunded"] == 4000
+
+
+def test_a_card_payment_is_replayed(api: Api) -> None:
+    body = {"order_id": api.order()["id"], "method": "card", "card": card_body()}
+    first = api.post("/payments", body, key="k1")
+    made(first)
+    assert replayed(api.post("/payments", body, key="k1"), first)
+    body["card"] = card_body(cvv="321")
+    refused(api.post("/payments", body, key="k1"), 422, "IDEMPOTENCY_ERROR")
+
+
+def test_a_new_webhook_endpoint_is_replayed_with_its_secret(api: Api, context: None) -> None:
+    body = {"url": "https://shop.example/webhook"}
+    first = api.post("/webhook_endpoints", body, key="k1")
+    secret = made(first)["secret"]
+    assert replayed(api.post("/webhook_endpoints", body, key="k1"), first)
+    assert secret.startswith("whsec_")
+    stored = db.session.query(IdempotencyKey).one()
+    assert stored.body == first.text
+    for hidden in (secret, made(first)["id"], "webhook"):
+        assert hidden.encode() not in bytes(stored.response_body)
+
+
+def test_a_public_payment_is_replayed_for_its_order_alone(app: Flask, api: Api) -> None:
+    def post(order_id: str, key: str = "k1", vpa: str = "success@upi") -> Any:
+        body = {"order_id": order_id, "method": "upi", "vpa": vpa}
+        headers = {"Idempotency-Key": key}
+        return app.test_client().post("/api/v1/payments/public", json=body, headers=headers)
+
+    one, two = api.order()["id"], api.order()["id"]
+    first, second = post(one), post(two)
+    assert made(first)["id"] != made(second)["id"]
+    assert replayed(post(one), first)
+    assert replayed(post(two), second)
+    refused(post(one, vpa="other@upi"), 422, "IDEMPOTENCY_ERROR")
+    assert count(api, "/payments") == 2
+
+
+def test_a_merchants_key_and_a_shoppers_key_are_two(app: Flask, api: Api) -> None:
+    body = {"order_id": api.order()["id"], "method": "upi", "vpa": "success@upi"}
+    payment = made(api.post("/payments", body, key="k1"))
+    answer = app.test_client().post("/api/v1/payments/public", json=body, headers={"Idempotency-Key": "k1"})
+    refused(answer, 409, "CONFLICT_ERROR")
+    assert payment["id"] not in answer.text
+
+
+# --- what is not stored --------------------------------------------------------------------------
+
+
+def test_a_refused_request_keeps_nothing(api: Api, context: None) -> None:
+    refused(api.post("/orders", {"amount": 99}, key="k1"), 400, "BAD_REQUEST_ERROR", "amount")
+    assert stored_keys() == 0
+    first = api.post("/orders", ORDER, key="k1")
+    made(first)
+    assert replayed(api.post("/orders", ORDER, key="k1"), first)
+
+
+def test_a_request_that_was_in_conflict_can_be_repeated(api: Api) -> None:
+    body = {"order_id": api.order()["id"], "method": "upi", "vpa": "success@upi"}
+    api.upi(body["order_id"], "failure@upi")
+    refused(api.post("/payments", body, key="k1"), 409, "CONFLICT_ERROR")
+    drain_all()
+    made(api.post("/payments", body, key="k1"))
+
+
+def test_after_a_day_the_key_may_be_used_anew(api: Api, context: None) -> None:
+    first = made(api.post("/orders", ORDER, key="k1"))
+    lifetime = db.session.scalar(text("SELECT expires_at - created_at FROM idempotency_keys"))
+    assert lifetime.total_seconds() == 24 * 3600
+    db.session.execute(text("UPDATE idempotency_keys SET expires_at = now()"))
+    db.session.commit()
+    second = api.post("/orders", {"amount": 500}, key="k1")
+    assert made(second)["id"] != first["id"]
+    assert replayed(api.post("/orders", {"amount": 500}, key="k1"), second)
+    assert stored_keys() == 1
+
+
+def test_the_clock_forgets_what_has_expired(api: Api, context: None) -> None:
+    for key in ("old", "new"):
+        api.post("/orders", ORDER, key=key)
+    db.session.execute(text("UPDATE idempotency_keys SET expires_at = now() WHERE key = 'old'"))
+    IdempotencyKey.forget_expired()
+    db.session.commit()
+    assert [row.key for row in db.session.query(IdempotencyKey)] == ["new"]
+
+
+# --- races and crashes ---------------------------------------------------------------------------
+
+
+def test_while_the_first_request_runs_a_second_is_a_conflict(api: Api, context: None) -> None:
+    with db.engine.connect() as first:
+        take_lock(first, "k1")
+        answer = api.post("/orders", ORDER, key="k1")
+        assert refused(answer, 409, "CONFLICT_ERROR")["reason"] == "key_in_flight"
+        made(api.post("/orders", ORDER, key="k2"))
+    made(api.post("/orders", ORDER, key="k1"))
+
+
+def test_of_many_at_once_one_takes_effect(app: Flask, api: Api) -> None:
+    answers = at_once(8, lambda _: Api(app.test_client()).post("/orders", ORDER, key="k1"))
+    effects = [answer for answer in answers if answer.status_code == 201]
+    assert len({answer.get_json()["id"] for answer in effects}) == 1
+    assert sum("Idempotent-Replayed" not in answer.headers for answer in effects) == 1
+    for answer in answers:
+        if answer not in effects:
+            assert refused(answer, 409, "CONFLICT_ERROR")["reason"] == "key_in_flight"
+    assert count(api, "/orders") == 1
+
+
+def test_a_request_that_was_killed_half_way_leaves_nothing_behind(api: Api, context: None) -> None:
+    killed = db.engine.connect()
+    take_lock(killed, "k1")
+    killed.execute(
+        text("INSERT INTO orders (id, merchant_id, amount, currency) VALUES (:id, :merchant, 10000, 'INR')"),
+        {"id": "order_killedHalfWay000", "merchant": TEST_MERCHANT_ID},
+    )
+    pid = killed.scalar(text("SELECT pg_backend_pid()"))
+    refused(api.post("/orders", ORDER, key="k1"), 409, "CONFLICT_ERROR")
+
+    # With a timeout (ms): it waits until the backend is gone.
+    assert db.session.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    db.session.commit()
+    with pytest.raises(OperationalError):
+        killed.execute(text("SELECT 1"))
+    killed.invalidate()
+    killed.close()
+
+    first = api.post("/orders", ORDER, key="k1")
+    made(first)
+    assert replayed(api.post("/orders", ORDER, key="k1"), first)
+    assert [order["id"] for order in found(api.get("/orders"))["data"]] == [made(first)["id"]]
