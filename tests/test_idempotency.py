@@ -9,9 +9,11 @@ from flask import Flask
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
+from jobs import work
 from models.base import db
 from models.idempotency import IdempotencyKey, _lock_number
 from models.merchants import TEST_MERCHANT_ID
+from models.payments import Payment
 from tests.conftest import Api, at_once, card_body, drain_all, found, made, refused
 
 ORDER = {"amount": 10000, "notes": {"a": "1", "b": "2"}}
@@ -124,14 +126,14 @@ def test_it_refuses_a_key_that_is_none(api: Api, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "k1"])
-def test_a_get_takes_no_notice_of_the_key(app: Flask, api: Api, context: None, key: str) -> None:
-    client = app.test_client()
+def test_a_get_takes_no_notice_of_the_key(app: Flask, api: Api, key: str) -> None:
+    headers = api.headers | {"Idempotency-Key": key}
     order = api.order()
-    for query in ("", "?receipt=none"):
-        headers = api.headers | {"Idempotency-Key": key}
-        answer = client.get("/api/v1/orders" + query, headers=headers)
-        assert found(answer)["data"] == ([] if query else [order])
-    assert stored_keys() == 0
+    for query, data in (("", [order]), ("?receipt=none", [])):
+        answer = app.test_client().get("/api/v1/orders" + query, headers=headers)
+        assert found(answer)["data"] == data
+    with app.app_context():
+        assert stored_keys() == 0
 
 
 # --- every kind of POST --------------------------------------------------------------------------
@@ -292,3 +294,19 @@ def test_a_request_that_was_killed_half_way_leaves_nothing_behind(api: Api, cont
     made(first)
     assert replayed(api.post("/orders", ORDER, key="k1"), first)
     assert [order["id"] for order in found(api.get("/orders"))["data"]] == [made(first)["id"]]
+
+
+def test_a_capture_that_was_killed_half_way_is_answered_when_it_is_done(
+    api: Api, context: None, make_due
+) -> None:
+    payment = api.paid(capture="manual")
+    path, body = f"/payments/{payment['id']}/capture", {"amount": 6000}
+    Payment.lock(TEST_MERCHANT_ID, payment["id"]).request_capture(6000)
+    work.commit()  # the first request is killed here, before it could ask the acquirer
+    refused(api.post(path, body, key="k1"), 409, "CONFLICT_ERROR")
+    make_due("payments")
+    drain_all()
+    first = api.post(path, body, key="k1")
+    assert found(first)["amount_captured"] == 6000
+    assert replayed(api.post(path, body, key="k1"), first)
+    assert len(found(api.get("/events", event="payment.captured"))["data"]) == 1
