@@ -28,7 +28,7 @@ ENV PATH=/venv/bin:$PATH \
 # By number: Kubernetes cannot tell from a name that it is not root.
 USER 10001:10001
 EXPOSE 8000 3000 3001
-# 200 is healthy or degraded (payments are taken), 503 is not. The worker has a check of its own (docker-compose.yml).
+# 200 is healthy or degraded (payments are taken), 503 is not. docker-compose.yml has the worker's own check.
 # No urllib: it would ask a proxy that the Docker client may have set for all containers.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=45s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=4); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Settings, load
 from models.context import core_app, prepare_database
@@ -32,6 +33,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         prepare_database()
         if settings.test_endpoints:
             seed_test_merchant()
+    if settings.trusted_proxies:
+        # The caller's address is what the outermost of our own proxies saw; nothing else is believed.
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.url_map.converters["id"] = IdConverter
     register_request_hooks(app)
     limiter.init_app(app)

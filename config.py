@@ -58,6 +58,7 @@ class Settings:
     webhook_retry_schedule_s: tuple[int, ...]
     webhook_allow_private: bool
     test_endpoints: bool
+    trusted_proxies: int
     public_rate_limit_per_address: str
     public_rate_limit_per_order: str
     log_level: str
@@ -122,6 +123,7 @@ def load(*, dotenv: bool = True) -> Settings:
         webhook_retry_schedule_s=_retry_schedule(env),
         webhook_allow_private=env.bool("WEBHOOK_ALLOW_PRIVATE", local),
         test_endpoints=env.bool("TEST_ENDPOINTS", local),
+        trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
         public_rate_limit_per_address=env.str("PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute"),
         public_rate_limit_per_order=env.str("PUBLIC_RATE_LIMIT_PER_ORDER", "20 per minute"),
         log_level=env.str(

@@ -13,7 +13,7 @@ import threading
 import time
 
 from flask import Flask
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, exists, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs.payments import PAYMENTS
@@ -120,18 +120,20 @@ def sweep() -> None:
 
 def expire_orders() -> None:
     """Expire what nobody paid in time, unless a payment of it is still under way."""
+    live = exists().where(Payment.order_id == Order.id, Payment.status.in_(LIVE))
     overdue = db.session.scalars(
         select(Order)
-        .where(Order.status.in_(["created", "attempted"]), Order.expires_at <= func.now())
+        .where(Order.status.in_(["created", "attempted"]), Order.expires_at <= func.now(), ~live)
         .order_by(Order.expires_at)
         .limit(SWEEP_BATCH)
         .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     ).all()
-    # Asked after the orders are locked: a payment that began before is seen, none can begin now.
-    ids = [order.id for order in overdue]
-    alive = select(Payment.order_id).where(Payment.order_id.in_(ids), Payment.status.in_(LIVE))
-    busy = set(db.session.scalars(alive)) if ids else set()
+    # Asked again now that they are locked: a payment that began meanwhile is seen, none can begin any more.
+    begun = select(Payment.order_id).where(
+        Payment.order_id.in_([order.id for order in overdue]), Payment.status.in_(LIVE)
+    )
+    busy = set(db.session.scalars(begun)) if overdue else set()
     for order in overdue:
         if order.id not in busy:
             order.expire()

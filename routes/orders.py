@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask import g
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate
 from sqlalchemy import select
 
 from models.money import AMOUNT_MIN_MINOR
@@ -20,6 +20,11 @@ NOTES_MAX = 15
 NOTE_MAX_LENGTH = 256
 
 blp = Blueprint("orders", __name__, url_prefix="/api/v1", description="What is to be paid.")
+
+
+def _each_once(values: list[str]) -> None:
+    if len(set(values)) < len(values):
+        raise ValidationError("Must name each method once.")
 
 
 class NewOrder(Body):
@@ -42,7 +47,10 @@ class NewOrder(Body):
     methods = fields.List(
         Text(validate=validate.OneOf(METHODS)),
         load_default=lambda: list(METHODS),
-        validate=validate.Length(min=1, max=len(METHODS)),
+        validate=[
+            validate.Length(min=1, error="Must name at least one method."),
+            _each_once,
+        ],
     )
     callback_url = HttpUrl(allow_none=True)
 

@@ -14,7 +14,7 @@ from models.base import db
 from models.idempotency import IdempotencyKey, _lock_number
 from models.merchants import TEST_MERCHANT_ID
 from models.payments import Payment
-from tests.conftest import Api, at_once, card_body, drain_all, found, made, refused
+from tests.conftest import Api, card_body, drain_all, found, made, refused
 
 ORDER = {"amount": 10000, "notes": {"a": "1", "b": "2"}}
 
@@ -259,17 +259,6 @@ def test_while_the_first_request_runs_a_second_is_a_conflict(api: Api, context: 
         assert refused(answer, 409, "CONFLICT_ERROR")["reason"] == "key_in_flight"
         made(api.post("/orders", ORDER, key="k2"))
     made(api.post("/orders", ORDER, key="k1"))
-
-
-def test_of_many_at_once_one_takes_effect(app: Flask, api: Api) -> None:
-    answers = at_once(8, lambda _: Api(app.test_client()).post("/orders", ORDER, key="k1"))
-    effects = [answer for answer in answers if answer.status_code == 201]
-    assert len({answer.get_json()["id"] for answer in effects}) == 1
-    assert sum("Idempotent-Replayed" not in answer.headers for answer in effects) == 1
-    for answer in answers:
-        if answer not in effects:
-            assert refused(answer, 409, "CONFLICT_ERROR")["reason"] == "key_in_flight"
-    assert count(api, "/orders") == 1
 
 
 def test_a_request_that_was_killed_half_way_leaves_nothing_behind(api: Api, context: None) -> None:

@@ -41,7 +41,12 @@ def test_luhn_catches_every_single_wrong_digit() -> None:
     [("11", "2026", True), (11, 26, True), ("1", "27", True), ("10", "2026", False), ("12", "25", False)],
 )
 def test_a_card_is_good_through_its_month(month: int | str, year: int | str, valid: bool) -> None:
-    facts: dict[str, Any] = {"number": "4242424242424242", "cvv": "123", "holder_name": "A", "today": date(2026, 11, 30)}
+    facts: dict[str, Any] = {
+        "number": "4242424242424242",
+        "cvv": "123",
+        "holder_name": "A",
+        "today": date(2026, 11, 30),
+    }
     if valid:
         assert check_card(expiry_month=month, expiry_year=year, **facts).expiry_year in (2026, 2027)
     else:

@@ -13,7 +13,7 @@ from jobs.clock import release_holds
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID
 from models.payments import HOLD_DAYS, Payment
-from tests.conftest import Api, at_once, drain_all, found, refused
+from tests.conftest import Api, drain_all, found, refused
 
 UNKNOWN = "pay_doesNotExist00000"
 
@@ -90,17 +90,6 @@ def test_a_payment_that_was_captured_by_itself_is_not_captured_again(api: Api) -
     assert found(api.post(f"/payments/{payment['id']}/capture")) == payment
     assert found(api.post(f"/payments/{payment['id']}/capture", {"amount": 10000})) == payment
     assert postings(api, payment) == ["capture"]
-
-
-def test_of_many_captures_at_once_one_takes_the_money(app: Flask, api: Api) -> None:
-    payment = held(api)
-    answers = at_once(
-        6, lambda _: Api(app.test_client()).post(f"/payments/{payment['id']}/capture", {"amount": 6000})
-    )
-    assert {answer.status_code for answer in answers} <= {200, 202, 409}
-    assert any(answer.status_code == 200 for answer in answers)
-    assert postings(api, payment) == ["authorize", "capture"]
-    assert api.payment(payment["id"])["amount_captured"] == 6000
 
 
 def test_a_capture_whose_request_died_is_taken_over(api: Api, context: None, make_due) -> None:
@@ -201,16 +190,6 @@ def test_it_refuses_to_capture_what_was_voided(api: Api) -> None:
     answer = api.post(f"/payments/{payment['id']}/capture")
     assert refused(answer, 400, "BAD_REQUEST_ERROR")["reason"] == "payment_not_approved"
     assert api.payment(payment["id"]) == voided
-
-
-def test_of_a_capture_and_a_void_at_once_one_happens(app: Flask, api: Api) -> None:
-    payment = held(api)
-    path = f"/payments/{payment['id']}/"
-    at_once(6, lambda n: Api(app.test_client()).post(path + ("capture" if n % 2 else "void")))
-    settled = api.payment(payment["id"])
-    kind = "capture" if settled["captured"] else "void"
-    assert settled["status"] == ("success" if settled["captured"] else "voided")
-    assert postings(api, payment) == ["authorize", kind]
 
 
 # --- the end of the hold -------------------------------------------------------------------------

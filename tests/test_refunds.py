@@ -11,7 +11,7 @@ from sqlalchemy import text
 from jobs.acquirers.simulator import REFUND_PENDING_S
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID
-from tests.conftest import Api, at_once, drain_all, found, made, refused
+from tests.conftest import Api, drain_all, found, made, refused
 
 LINGERS = "4000000000007726"  # its refund stays pending for a while
 COMES_BACK = "4000000000005126"  # its refund is processed, then fails
@@ -122,15 +122,6 @@ def test_it_refuses_more_than_is_left(api: Api, settled: bool) -> None:
     answer = api.post(f"/payments/{payment['id']}/refunds", {"amount": 4001})
     assert refused(answer, 400, "BAD_REQUEST_ERROR", "amount")["reason"] == "amount_too_large"
     assert refund(api, payment, amount=4000)["amount"] == 4000
-
-
-def test_many_refunds_at_once_never_exceed_what_was_captured(app: Flask, api: Api) -> None:
-    payment = api.paid()
-    path = f"/payments/{payment['id']}/refunds"
-    answers = at_once(6, lambda _: Api(app.test_client()).post(path, {"amount": 4000}))
-    assert sorted(answer.status_code for answer in answers) == [201, 201, 400, 400, 400, 400]
-    drain_all()
-    assert refunded(api, payment) == (8000, "partial")
 
 
 @pytest.mark.parametrize("amount", [0, -1, 1.5, "x", "100", True, [], 10**12])

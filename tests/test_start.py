@@ -1,0 +1,60 @@
+"""Starting on an empty database: from several processes at once, and with a key that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select, text
+
+from app import create_app
+from config import ConfigError
+from models.base import db
+from models.merchants import Merchant
+from models.webhooks import WebhookEndpoint
+from tests.conftest import at_once, settings_of
+
+
+@pytest.fixture
+def empty_database(app: Flask, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The settings of a gateway whose database has nothing in it yet."""
+    with app.app_context(), db.engine.connect() as connection:
+        outside = connection.execution_options(isolation_level="AUTOCOMMIT")
+        outside.execute(text("CREATE DATABASE empty"))
+        yield environ | {"DATABASE_URL": environ["DATABASE_URL"].replace("/payment_gateway", "/empty")}
+        outside.execute(text("DROP DATABASE empty WITH (FORCE)"))
+
+
+def test_several_processes_start_at_once_and_one_seeds(empty_database: dict[str, str]) -> None:
+    apps = at_once(4, lambda _: create_app(settings_of(empty_database)))
+    with apps[0].app_context():
+        assert db.session.scalar(select(func.count()).select_from(Merchant)) == 1
+        assert db.session.scalar(select(func.count()).select_from(WebhookEndpoint)) == 1
+        db.session.remove()
+    for app in apps:
+        with app.app_context():
+            db.engine.dispose()
+
+
+def test_another_secret_key_than_the_databases_is_named(app: Flask, environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY: Is not the one"):
+        create_app(settings_of(environ | {"SECRET_KEY": "another-secret-key-of-good-length-000"}))
+
+
+def test_the_callers_address_is_believed_from_our_own_proxies_only(
+    app: Flask, environ: dict[str, str]
+) -> None:
+    limits = {"PUBLIC_RATE_LIMIT_PER_ADDRESS": "1 per hour"}
+
+    def statuses(proxies: str) -> list[int]:
+        client = create_app(settings_of(environ | limits | {"TRUSTED_PROXIES": proxies})).test_client()
+        return [
+            client.post(
+                "/api/v1/payments/public", json={}, headers={"X-Forwarded-For": f"6.6.6.6, 10.0.0.{n}"}
+            ).status_code
+            for n in (1, 2)
+        ]
+
+    assert statuses("0") == [400, 429]
+    assert statuses("1") == [400, 400]
