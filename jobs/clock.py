@@ -45,7 +45,7 @@ class Clock:
     def __init__(self, app: Flask):
         self._app = app
         self._next_sweep = 0.0
-        self._redis_heard = time.monotonic()
+        self._redis_silent_since: float | None = None
         self._drains: dict[str, threading.Thread] = {}
 
     def run(self) -> None:
@@ -67,11 +67,13 @@ class Clock:
         due = [work for work in WORKS if work.has_due()]
         db.session.remove()
         heard = [wake(work.queue) for work in due]
-        if all(heard):
-            self._redis_heard = time.monotonic()
-        elif time.monotonic() - self._redis_heard > REDIS_PATIENCE_S:
-            for work in due:
-                self._drain_inline(work)
+        if due and all(heard):
+            self._redis_silent_since = None
+        elif due:
+            self._redis_silent_since = self._redis_silent_since or time.monotonic()
+            if time.monotonic() - self._redis_silent_since >= REDIS_PATIENCE_S:
+                for work in due:
+                    self._drain_inline(work)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             sweep()

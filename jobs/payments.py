@@ -70,6 +70,8 @@ class PaymentWork(Work[PaymentTask, Result]):
         match outcome, data.ask.operation:
             case Unknown(), _:
                 row.stay_unknown(backoff_s(row.tries))
+            case NeedsAction(), _ if row.status == "requires_action":
+                row.stay_unknown(backoff_s(row.tries))  # its time is over, and the acquirer still waits
             case NeedsAction(), _:
                 row.require_action()
             case Approved(reference=reference), "authorize":

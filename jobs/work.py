@@ -118,15 +118,18 @@ class Work(Generic[TaskData, Outcome]):
         """
         deadline = time.monotonic() + budget_s
         claimed = 0
-        while not stopping.is_set():
-            if time.monotonic() >= deadline:
-                wake(self.queue)
-                break
-            tasks = self._claim(SLOTS - len(self._running))
-            if not tasks:
-                break
-            claimed += len(tasks)
-            self._work_off(tasks)
+        try:
+            while not stopping.is_set():
+                if time.monotonic() >= deadline:
+                    wake(self.queue)
+                    break
+                tasks = self._claim(SLOTS - len(self._running))
+                if not tasks:
+                    break
+                claimed += len(tasks)
+                self._work_off(tasks)
+        finally:
+            db.session.remove()  # a worker process outlives its jobs: leave it no rows, no broken transaction
         return claimed
 
     def run_one(self, row_id: str) -> None:

@@ -247,23 +247,23 @@ def test_errors_are_never_cached(app: Flask) -> None:
 # --- 500 and 503 ---------------------------------------------------------------------------------
 
 
-def raise_unexpectedly() -> None:
+def raise_unexpectedly() -> str:
     raise RuntimeError("the password is hunter2")
 
 
-def ask_the_database_for_nonsense() -> None:
-    db.session.execute(text("SELECT hunter2 FROM nowhere"))
+def ask_the_database_for_nonsense() -> str:
+    return str(db.session.execute(text("SELECT hunter2 FROM nowhere")))
 
 
-def break_a_rule_of_the_schema() -> None:
-    db.session.execute(text("INSERT INTO merchants (id, name) VALUES ('hunter2', 'x')"))
+def break_a_rule_of_the_schema() -> str:
+    return str(db.session.execute(text("INSERT INTO merchants (id, name) VALUES ('hunter2', 'x')")))
 
 
 @pytest.mark.parametrize(
     "view", [raise_unexpectedly, ask_the_database_for_nonsense, break_a_rule_of_the_schema]
 )
 def test_what_breaks_says_nothing_of_why(
-    app: Flask, environ: dict[str, str], view: Callable[[], None]
+    app: Flask, environ: dict[str, str], view: Callable[[], str]
 ) -> None:
     broken = create_app(settings_of(environ))
     broken.add_url_rule("/api/v1/broken", view_func=view)

@@ -1,4 +1,4 @@
-"""The published contract says what the code does: every route, every POST's key, every error, every secret."""
+"""The published contract says what the code does: every route, every error, every secret."""
 
 from __future__ import annotations
 
@@ -73,11 +73,6 @@ def test_it_is_openapi_3_1(spec: dict[str, Any]) -> None:
     assert spec["info"]["version"]
 
 
-def test_it_needs_no_secret_and_is_where_the_main_page_leads(app: Flask) -> None:
-    answer = app.test_client().get("/")
-    assert (answer.status_code, answer.headers["Location"]) == (302, "/api/v1/openapi.json")
-
-
 def test_it_holds_every_route_and_no_other(app: Flask, operations: list[Operation]) -> None:
     documented = {(method, path) for method, path, _ in operations}
     assert documented == set(routes_of(app)) - {("GET", "/api/v1/openapi.json")}
@@ -137,8 +132,9 @@ def test_every_reference_leads_somewhere(spec: dict[str, Any]) -> None:
 def test_public_operations_and_no_others_need_no_security(
     spec: dict[str, Any], operations: list[Operation]
 ) -> None:
-    assert spec["security"] == [{"ApiKey": [], "ApiSecret": []}, {"Basic": []}]
-    assert set(spec["components"]["securitySchemes"]) == {"ApiKey", "ApiSecret", "Basic"}
+    for way_in in ({"ApiKey": [], "ApiSecret": []}, {"Basic": []}):
+        assert way_in in spec["security"]
+        assert set(way_in) <= set(spec["components"]["securitySchemes"])
     public = {(method, path) for method, path, operation in operations if operation.get("security") == []}
     assert public == PUBLIC
     assert not [path for _, path, operation in operations if operation.get("security")]

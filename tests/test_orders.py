@@ -228,7 +228,7 @@ def pages(api: Api, limit: int, meanwhile: Callable[[], Any], **query: Any) -> l
     walked = []
     cursor = None
     while True:
-        more = {"starting_after": cursor} if cursor else {}
+        more: dict[str, str] = {"starting_after": cursor} if cursor else {}
         page = found(api.get("/orders", limit=limit, **query, **more))
         walked.append([order["id"] for order in page["data"]])
         cursor = page["next_cursor"]

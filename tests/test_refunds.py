@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flask import Flask
 from sqlalchemy import text
 
 from jobs.acquirers.simulator import REFUND_PENDING_S

@@ -43,8 +43,8 @@ def test_it_counts_all_payments_and_sums_what_was_captured(api: Api) -> None:
     api.paid(10000)
     api.paid(2500)
     fail(api, 40000)
-    api.upi(api.order(70000)["id"])
     api.paid(5000, capture="manual")
+    api.upi(api.order(70000)["id"])
     assert stats(api) == {"totalTransactions": 5, "totalAmount": 12500, "successRate": 75.0}
 
 

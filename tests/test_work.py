@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import timedelta
 
+import psycopg2
 import pytest
 from flask import Flask
 from rq import Queue, SimpleWorker
@@ -23,7 +24,7 @@ from models.base import db
 from models.orders import Order
 from models.payments import Payment
 from models.webhooks import AttemptResult, WebhookDelivery
-from tests.conftest import Api, at_once, drain_all, found, hang_until, running_receiver
+from tests.conftest import Api, Servers, at_once, drain_all, found, hang_until, running_receiver
 
 NO_REDIS = "redis://127.0.0.1:1/0"
 
@@ -156,6 +157,37 @@ def test_a_row_that_cannot_be_settled_does_not_stop_the_others(
     assert (row.status, row.work_error) == ("pending", "DataError")
 
 
+def test_a_connection_that_dies_during_the_settle_loses_nothing(
+    api: Api, context: None, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    payment_id = api.upi(api.order()["id"])["id"]
+    real = PAYMENTS.lock
+
+    def lock(ids: list[str]):
+        rows = real(ids)
+        kill_backends(servers)
+        return rows
+
+    monkeypatch.setattr(PAYMENTS, "lock", lock)
+    PAYMENTS.run()
+    monkeypatch.undo()
+    assert api.payment(payment_id)["status"] == "pending"
+    expire_leases("payments")
+    PAYMENTS.run()
+    assert api.payment(payment_id)["status"] == "success"
+
+
+def kill_backends(servers: Servers) -> None:
+    """End every connection to the database but this one, as a restart of Postgres would."""
+    outside = psycopg2.connect(servers.database_url)
+    with outside, outside.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    outside.close()
+
+
 # --- waking --------------------------------------------------------------------------------------
 
 
@@ -247,7 +279,7 @@ def test_without_redis_a_request_is_answered_fast_and_the_clock_does_the_work(
         payment = api.upi(api.order()["id"])
         assert time.monotonic() - started < 2
         clock = Clock(app)
-        clock._redis_heard -= 10  # it has not been heard of for a while
+        clock._redis_silent_since = time.monotonic() - 10
         with app.app_context():
             clock.tick()
         for thread in clock._drains.values():
