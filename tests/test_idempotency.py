@@ -136,6 +136,16 @@ def test_a_get_takes_no_notice_of_the_key(app: Flask, api: Api, key: str) -> Non
         assert stored_keys() == 0
 
 
+@pytest.mark.parametrize("key", ["k" * 256, "k1"])
+def test_nor_does_a_patch(app: Flask, api: Api, key: str) -> None:
+    endpoint = made(api.post("/webhook_endpoints", {"url": "https://shop.example/webhook"}))
+    headers = api.headers | {"Idempotency-Key": key}
+    for enabled in (False, True):
+        path = f"/api/v1/webhook_endpoints/{endpoint['id']}"
+        answer = app.test_client().patch(path, json={"enabled": enabled}, headers=headers)
+        assert found(answer)["enabled"] is enabled
+
+
 # --- every kind of POST --------------------------------------------------------------------------
 
 
