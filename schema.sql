@@ -293,11 +293,12 @@ CREATE TABLE idempotency_keys (
     scope           text NOT NULL,                  -- the merchant, or the order of a public request
     key             text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     fingerprint     bytea NOT NULL,                 -- keyed hash of method, path and body
-    response_status integer NOT NULL CHECK (response_status BETWEEN 200 AND 299),
-    response_body   bytea NOT NULL,                 -- encrypted: an answer may hold a secret
+    response_status integer CHECK (response_status BETWEEN 200 AND 299),  -- null: reserved, no answer yet
+    response_body   bytea,                          -- encrypted: an answer may hold a secret
     created_at      timestamptz NOT NULL DEFAULT now(),
     expires_at      timestamptz NOT NULL,
-    PRIMARY KEY (scope, key)
+    PRIMARY KEY (scope, key),
+    CHECK ((response_status IS NULL) = (response_body IS NULL))
 );
 CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
 

@@ -17,15 +17,15 @@ LIFETIME = timedelta(hours=24)
 
 
 class IdempotencyKey(Model):
-    """A stored answer. While the first request runs there is no row yet, only its advisory lock."""
+    """A stored answer. While the first request runs there is no answer yet, only its advisory lock."""
 
     __tablename__ = "idempotency_keys"
 
     scope: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
-    response_status: Mapped[int]
-    response_body: Mapped[bytes] = mapped_column(LargeBinary)
+    response_status: Mapped[int | None]
+    response_body: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
 
@@ -45,22 +45,35 @@ class IdempotencyKey(Model):
         )
         if stored is not None and bytes(stored.fingerprint) != fingerprint:
             raise Refused("IDEMPOTENCY_ERROR", "This Idempotency-Key was used for a different request.")
-        return stored
+        return stored if stored is not None and stored.response_status is not None else None
+
+    @classmethod
+    def reserve(cls, scope: str, key: str, fingerprint: bytes) -> None:
+        """Bind the key to this request before its answer is known: for one that commits on the way."""
+        cls._write(scope, key, fingerprint, None, None)
 
     @classmethod
     def store(cls, scope: str, key: str, fingerprint: bytes, status: int, body: str) -> None:
-        """Keep the answer, over an expired one if need be."""
+        """Keep the answer, over a reservation or an expired one if need be."""
+        cls._write(scope, key, fingerprint, status, vault.seal(body))
+
+    @classmethod
+    def _write(
+        cls, scope: str, key: str, fingerprint: bytes, status: int | None, sealed_body: bytes | None
+    ) -> None:
         values = {
             "fingerprint": fingerprint,
             "response_status": status,
-            "response_body": vault.seal(body),
+            "response_body": sealed_body,
             "created_at": func.now(),
             "expires_at": now() + LIFETIME,
         }
         row = insert(cls).values(scope=scope, key=key, **values)
         db.session.execute(
             row.on_conflict_do_update(
-                index_elements=[cls.scope, cls.key], set_=values, where=cls.expires_at <= func.now()
+                index_elements=[cls.scope, cls.key],
+                set_=values,
+                where=(cls.expires_at <= func.now()) | cls.response_status.is_(None),
             )
         )
 
@@ -70,7 +83,7 @@ class IdempotencyKey(Model):
 
     @property
     def body(self) -> str:
-        return vault.unseal(self.response_body)
+        return vault.unseal(self.response_body or b"")
 
 
 def _lock_number(scope: str, key: str) -> int:

@@ -211,14 +211,14 @@ class Payment(Model):
     # --- capture and void ------------------------------------------------------------------------
 
     def request_capture(self, amount: int | None) -> bool:
-        """Record the wish to capture `amount` minor units (None: all). False: it already is so.
+        """Record the wish to capture `amount` minor units (None: the whole). False: it already is so.
 
         Raises:
             Refused: not approved, already captured otherwise, too much, or something else is under way.
         """
         wanted = self.amount if amount is None else amount
         if self.captured:
-            if amount is None or wanted == self.amount_captured:
+            if wanted == self.amount_captured:
                 return False
             raise bad_request(
                 f"The payment is already captured, with {self.amount_captured}.",

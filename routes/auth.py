@@ -18,7 +18,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 MAX_CREDENTIAL_LENGTH = 256
 
 # Counts what can be asked without a secret. In this process' memory: a limit must not need Redis.
-limiter = Limiter(get_remote_address, storage_uri="memory://", headers_enabled=True)
+limiter = Limiter(get_remote_address, storage_uri="memory://")
 
 
 def authenticated(view: View) -> View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
@@ -12,7 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from models.base import db
-from models.errors import Refused
+from models.errors import Refused, conflict
+from routes.auth import limiter
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +107,17 @@ def _http(error: HTTPException) -> Response:
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
             response.headers[name] = value
+    if status == 429 and limiter.current_limit:
+        wait_s = int(limiter.current_limit.reset_at - time.time())
+        response.headers["Retry-After"] = str(max(1, wait_s))
     return response
 
 
 def _integrity(error: IntegrityError) -> Response:
     """The database's own guard, for the race that the model's check can't see."""
     if "payments_one_live_per_order" in str(error.orig):
-        return _refused(Refused("CONFLICT_ERROR", "Another payment of this order is in progress."))
+        text = "Another payment of this order is in progress."
+        return _refused(conflict(text, reason="payment_in_progress"))
     return _unexpected(error)
 
 

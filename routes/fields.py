@@ -64,6 +64,12 @@ class HttpUrl(Text):
         return url
 
 
+def each_once(values: list[str]) -> None:
+    """A validator of lists that are really sets."""
+    if len(set(values)) < len(values):
+        raise ValidationError("Must name each one once.")
+
+
 class Body(Schema):
     """Base of request bodies: unknown fields are ignored, as the contract says."""
 

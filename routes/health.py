@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from flask import jsonify
+from marshmallow import Schema, fields
 from redis import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from jobs.wake import fast_redis
-from models.base import isoformat
+from models.base import Timestamp
 from models.workers import Worker
 from routes.fields import Blueprint
 
 blp = Blueprint("health", __name__, description="Whether the gateway is well.")
 
 
+class HealthSchema(Schema):
+    status = fields.String(metadata={"enum": ["healthy", "degraded", "unhealthy"]})
+    database = fields.String(metadata={"enum": ["connected", "disconnected"]})
+    redis = fields.String(metadata={"enum": ["connected", "disconnected"]})
+    workers = fields.Integer()
+    timestamp = Timestamp()
+
+
 @blp.get("/health")
 @blp.doc(security=[])
+@blp.response(200, HealthSchema)
 def get_health():
     """Tell how the gateway is.
 
@@ -39,12 +48,11 @@ def get_health():
         status = "degraded"
     else:
         status = "healthy"
-    answer = jsonify(
-        status=status,
-        database=database,
-        redis=redis,
-        workers=workers,
-        timestamp=isoformat(datetime.now(UTC)),
-    )
-    answer.status_code = 503 if status == "unhealthy" else 200
-    return answer
+    answer = {
+        "status": status,
+        "database": database,
+        "redis": redis,
+        "workers": workers,
+        "timestamp": datetime.now(UTC),
+    }
+    return answer, 503 if status == "unhealthy" else 200

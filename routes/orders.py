@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from flask import g
-from marshmallow import ValidationError, fields, validate
+from marshmallow import fields, validate
 from sqlalchemy import select
 
 from models.money import AMOUNT_MIN_MINOR
 from models.orders import METHODS, Order, OrderSchema, PublicOrderSchema
 from models.payments import Payment, PaymentSchema
 from routes.auth import authenticated
-from routes.fields import Amount, Blueprint, Body, Currency, HttpUrl, Text
+from routes.fields import Amount, Blueprint, Body, Currency, HttpUrl, Text, each_once
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
 
@@ -20,11 +20,6 @@ NOTES_MAX = 15
 NOTE_MAX_LENGTH = 256
 
 blp = Blueprint("orders", __name__, url_prefix="/api/v1", description="What is to be paid.")
-
-
-def _each_once(values: list[str]) -> None:
-    if len(set(values)) < len(values):
-        raise ValidationError("Must name each method once.")
 
 
 class NewOrder(Body):
@@ -49,7 +44,7 @@ class NewOrder(Body):
         load_default=lambda: list(METHODS),
         validate=[
             validate.Length(min=1, error="Must name at least one method."),
-            _each_once,
+            each_once,
         ],
     )
     callback_url = HttpUrl(allow_none=True)

@@ -11,7 +11,6 @@ from marshmallow import Schema, fields, validate
 from sqlalchemy import Date, cast, func, select
 
 from config import settings
-from jobs import work
 from jobs.payments import PAYMENTS, app_acquirer
 from models.base import db, now
 from models.errors import bad_request
@@ -19,9 +18,9 @@ from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
 from models.payments import TRANSITIONS, Payment, PaymentSchema, PublicPaymentSchema
 from routes.auth import authenticated, limited_by_address_and_order
-from routes.fields import Amount, Blueprint, Body, Text
+from routes.fields import Amount, Blueprint, Body, Currency, Text
 from routes.pagination import PageQuery, page, page_of
-from routes.writes import writes
+from routes.writes import commit_on_the_way, writes
 
 blp = Blueprint("payments", __name__, url_prefix="/api/v1", description="Attempts to pay an order.")
 
@@ -60,6 +59,7 @@ class PaymentQuery(PageQuery):
 
 
 class StatsQuery(Body):
+    currency = Currency(load_default="INR")  # amounts of two currencies have no sum
     days = fields.Integer(
         validate=validate.Range(min=1, max=366),
         metadata={"description": "Adds a series, one entry a UTC day."},
@@ -74,7 +74,8 @@ class DaySchema(Schema):
 
 
 class StatsSchema(Schema):
-    totalTransactions = fields.Integer(metadata={"description": "All payments."})
+    currency = fields.String()
+    totalTransactions = fields.Integer(metadata={"description": "All payments in this currency."})
     totalAmount = fields.Integer(metadata={"description": "Sum of those captured, in minor units."})
     successRate = fields.Float(metadata={"description": "Per cent of the settled ones that were approved."})
     days = fields.List(fields.Nested(DaySchema))
@@ -161,7 +162,7 @@ def list_payments(args):
 @blp.arguments(StatsQuery, location="query")
 @blp.response(200, StatsSchema)
 def get_stats(args):
-    """Get totals, and with `days` a series a day."""
+    """Get totals in one currency, and with `days` a series a day."""
     approved = func.count().filter(Payment.status.in_(["success", "voided"]))
     settled = func.count().filter(Payment.status.in_(["success", "voided", "failed"]))
     rate = func.round(100.0 * approved / func.nullif(settled, 0), 2)
@@ -170,9 +171,14 @@ def get_stats(args):
         func.coalesce(func.sum(Payment.amount_captured), 0),
         func.coalesce(rate, 0),
     )
-    mine = Payment.merchant_id == g.merchant_id
+    mine = (Payment.merchant_id == g.merchant_id) & (Payment.currency == args["currency"])
     total, amount, rate = db.session.execute(select(*figures).where(mine)).one()
-    stats = {"totalTransactions": total, "totalAmount": int(amount), "successRate": float(rate)}
+    stats: dict[str, Any] = {
+        "currency": args["currency"],
+        "totalTransactions": total,
+        "totalAmount": int(amount),
+        "successRate": float(rate),
+    }
     if "days" in args:
         day = cast(func.timezone("UTC", Payment.created_at), Date)
         first = now().astimezone(UTC).date() - timedelta(days=args["days"] - 1)
@@ -239,7 +245,7 @@ def void_payment(payment_id):
 def ask_acquirer_now(payment: Payment) -> Any:
     """Commit the wish, then do its work in this request. If we die on the way, a worker takes it over."""
     operation = payment.operation
-    work.commit()
+    commit_on_the_way()
     PAYMENTS.run_one(payment.id)
     payment = Payment.of_merchant(payment.merchant_id, payment.id)
     if payment.operation is not None:

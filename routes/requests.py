@@ -25,7 +25,8 @@ class SafeJSON(DefaultJSONProvider):
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         try:
-            return json.loads(s, parse_constant=_refuse_constant, **kwargs)
+            text = s.decode() if isinstance(s, bytes) else s  # left to itself, json would guess at UTF-16
+            return json.loads(text, parse_constant=_refuse_constant, **kwargs)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -33,7 +34,7 @@ class SafeJSON(DefaultJSONProvider):
 class JSONRequest(Request):
     """A request whose JSON must be an object, in UTF-8."""
 
-    def on_json_loading_failure(self, e: ValueError | None) -> Any:
+    def on_json_loading_failed(self, e: ValueError | None) -> Any:
         if e is None:
             raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
         raise bad_request("The body is not valid JSON.")

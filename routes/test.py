@@ -5,7 +5,7 @@ Registered everywhere, answered only where TEST_ENDPOINTS is on: elsewhere a 404
 
 from __future__ import annotations
 
-from flask import jsonify
+from marshmallow import Schema, fields
 from sqlalchemy import ColumnElement, func, select
 
 from config import settings
@@ -35,8 +35,39 @@ def _only_where_wanted():
         raise not_found("Test endpoint")
 
 
+class TestMerchantSchema(Schema):
+    id = fields.String()
+    name = fields.String()
+    email = fields.String()
+    password = fields.String()
+    api_key = fields.String()
+    api_secret = fields.String()
+    webhook_endpoint_id = fields.String(allow_none=True)
+    webhook_secret = fields.String(allow_none=True)
+    seeded = fields.Boolean()
+
+
+class JobCountsSchema(Schema):
+    pending = fields.Integer()
+    processing = fields.Integer()
+    completed = fields.Integer()
+    failed = fields.Integer()
+
+
+class QueuesSchema(Schema):
+    payments = fields.Nested(JobCountsSchema)
+    refunds = fields.Nested(JobCountsSchema)
+    webhooks = fields.Nested(JobCountsSchema)
+
+
+class JobsStatusSchema(JobCountsSchema):
+    worker_status = fields.String(metadata={"enum": ["running", "stopped"]})
+    queues = fields.Nested(QueuesSchema)
+
+
 @blp.get("/merchant")
 @blp.doc(security=[])
+@blp.response(200, TestMerchantSchema)
 def get_test_merchant():
     """Get the seeded test merchant, with all of its credentials."""
     merchant = db.session.get_one(Merchant, TEST_MERCHANT_ID)
@@ -46,21 +77,22 @@ def get_test_merchant():
         .order_by(WebhookEndpoint.seq)
         .limit(1)
     )
-    return jsonify(
-        id=merchant.id,
-        name=merchant.name,
-        email=TEST_EMAIL,
-        password=TEST_PASSWORD,
-        api_key=TEST_API_KEY,
-        api_secret=TEST_API_SECRET,
-        webhook_endpoint_id=endpoint and endpoint.id,
-        webhook_secret=endpoint and endpoint.secret,
-        seeded=True,
-    )
+    return {
+        "id": merchant.id,
+        "name": merchant.name,
+        "email": TEST_EMAIL,
+        "password": TEST_PASSWORD,
+        "api_key": TEST_API_KEY,
+        "api_secret": TEST_API_SECRET,
+        "webhook_endpoint_id": endpoint and endpoint.id,
+        "webhook_secret": endpoint and endpoint.secret,
+        "seeded": True,
+    }
 
 
 @blp.get("/jobs/status")
 @blp.doc(security=[])
+@blp.response(200, JobsStatusSchema)
 def get_jobs_status():
     """Get how much work waits, runs, is done, and failed.
 
@@ -78,7 +110,7 @@ def get_jobs_status():
     }
     totals = {name: sum(queue[name] for queue in queues.values()) for name in queues["payments"]}
     worker_status = "running" if Worker.alive() else "stopped"
-    return jsonify(**totals, worker_status=worker_status, queues=queues)
+    return totals | {"worker_status": worker_status, "queues": queues}
 
 
 def _count(model, *, done: ColumnElement[bool], failed: ColumnElement[bool]) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import g
 from marshmallow import Schema, fields, validate
 from sqlalchemy import func, select
@@ -19,7 +21,7 @@ from models.webhooks import (
     WebhookEndpointWithSecretSchema,
 )
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, HttpUrl, Text
+from routes.fields import Blueprint, Body, HttpUrl, Text, each_once
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
 
@@ -28,24 +30,21 @@ OFFSET_MAX = 10_000  # further back, filter: an offset is read through row by ro
 
 blp = Blueprint("webhooks", __name__, url_prefix="/api/v1", description="How merchants hear of changes.")
 
-EventFilter = fields.List(
-    Text(validate=validate.OneOf(["*", *EVENT_TYPES])), validate=validate.Length(min=1, max=len(EVENT_TYPES))
-)
+
+def event_filter(**options: Any) -> fields.List:
+    each = Text(validate=validate.OneOf(["*", *EVENT_TYPES]))
+    return fields.List(each, validate=[validate.Length(min=1, max=len(EVENT_TYPES)), each_once], **options)
 
 
 class NewEndpoint(Body):
     url = HttpUrl(required=True, metadata={"example": "https://shop.example/webhook"})
-    events = fields.List(
-        Text(validate=validate.OneOf(["*", *EVENT_TYPES])),
-        load_default=lambda: ["*"],
-        validate=validate.Length(min=1, max=len(EVENT_TYPES)),
-    )
+    events = event_filter(load_default=lambda: ["*"])
     enabled = fields.Boolean(load_default=True)
 
 
 class EndpointChanges(Body):
     url = HttpUrl()
-    events = EventFilter
+    events = event_filter()
     enabled = fields.Boolean()
 
 

@@ -33,16 +33,23 @@ def writes(view: View) -> View:
             response = view(*args, **kwargs)
             work.commit()
             return response
-        scope, fingerprint = _scope(), _fingerprint()
-        stored = IdempotencyKey.claim(scope, key, fingerprint)
+        g.idempotency = claimed = (_scope(), key, _fingerprint())
+        stored = IdempotencyKey.claim(*claimed)
         if stored is not None:
             return _replay(stored)
         response = current_app.make_response(view(*args, **kwargs))
-        IdempotencyKey.store(scope, key, fingerprint, response.status_code, response.get_data(as_text=True))
+        IdempotencyKey.store(*claimed, response.status_code, response.get_data(as_text=True))
         work.commit()
         return response
 
     return cast(View, wrapper)
+
+
+def commit_on_the_way() -> None:
+    """Commit within a view, which is about to call the outside world. Its Idempotency-Key stays its own."""
+    if "idempotency" in g:
+        IdempotencyKey.reserve(*g.idempotency)
+    work.commit()
 
 
 def _idempotency_key() -> str | None:

@@ -36,7 +36,7 @@ def move_to(payment: dict[str, Any], moment: str) -> None:
 
 def test_without_payments_all_figures_are_zero(api: Api) -> None:
     api.order()
-    assert stats(api) == {"totalTransactions": 0, "totalAmount": 0, "successRate": 0}
+    assert stats(api) == {"currency": "INR", "totalTransactions": 0, "totalAmount": 0, "successRate": 0}
 
 
 def test_it_counts_all_payments_and_sums_what_was_captured(api: Api) -> None:
@@ -45,7 +45,12 @@ def test_it_counts_all_payments_and_sums_what_was_captured(api: Api) -> None:
     fail(api, 40000)
     api.paid(5000, capture="manual")
     api.upi(api.order(70000)["id"])
-    assert stats(api) == {"totalTransactions": 5, "totalAmount": 12500, "successRate": 75.0}
+    assert stats(api) == {
+        "currency": "INR",
+        "totalTransactions": 5,
+        "totalAmount": 12500,
+        "successRate": 75.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,7 +72,20 @@ def test_captures_in_part_count_with_their_part_and_voids_with_nothing(api: Api)
     captured, voided = api.paid(capture="manual"), api.paid(capture="manual")
     found(api.post(f"/payments/{captured['id']}/capture", {"amount": 6000}))
     found(api.post(f"/payments/{voided['id']}/void"))
-    assert stats(api) == {"totalTransactions": 2, "totalAmount": 6000, "successRate": 100.0}
+    assert stats(api) == {
+        "currency": "INR",
+        "totalTransactions": 2,
+        "totalAmount": 6000,
+        "successRate": 100.0,
+    }
+
+
+def test_two_currencies_are_never_added_up(api: Api) -> None:
+    api.paid(10000)
+    api.paid(500, number="4242424242424242", currency="JPY")
+    assert stats(api)["totalAmount"] == 10000
+    assert stats(api, currency="JPY", days=1)["days"][0]["amount"] == 500
+    refused(api.get("/payments/stats", currency="XXX"), 400, "BAD_REQUEST_ERROR", "currency")
 
 
 def test_the_figures_are_the_merchants_own(api: Api, other: Api) -> None:

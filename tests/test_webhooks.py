@@ -332,6 +332,7 @@ def test_another_merchants_endpoint_is_not_found(api: Api, other: Api) -> None:
         ({"events": []}, "events"),
         ({"events": ["payment.lost"]}, "events.0"),
         ({"events": "*"}, "events"),
+        ({"events": ["*", "*"]}, "events"),
         ({"enabled": "perhaps"}, "enabled"),
     ],
 )
