@@ -2,6 +2,7 @@
 
 import os
 
+import logs
 from config import ConfigError, load
 
 try:
@@ -9,12 +10,12 @@ try:
 except ConfigError as error:
     raise SystemExit(f"error: {error}") from None
 
+logs.set_up(_settings.log_level)
 wsgi_app = "app:create_app()"
-bind = [
-    f"{_settings.host}:{port}" for port in (_settings.port, _settings.dashboard_port, _settings.checkout_port)
-]
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host  # IPv6
+bind = [f"{_host}:{port}" for port in (_settings.port, _settings.dashboard_port, _settings.checkout_port)]
 workers = _settings.web_workers
-worker_class = "gthread"  # real threads: nothing is patched, and a slow client holds only its own
+worker_class = "gthread"  # real threads, nothing is patched; a client that trickles its request holds one
 threads = _settings.web_threads
 timeout = 30  # seconds a worker may be silent before it is replaced
 graceful_timeout = 8  # seconds to finish what is under way; `make run` ends everything in under 10
@@ -22,6 +23,7 @@ keepalive = 5
 limit_request_line = 4094
 limit_request_fields = 64
 control_socket_disable = True  # its place is the home folder, which two copies would share
+logger_class = "logs.GunicornLogger"  # the standard one quotes what it could not read: a card, perhaps
 loglevel = _settings.log_level.lower()
 accesslog = os.environ.get("ACCESS_LOG") or None
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms %({x-request-id}o)s'  # no query, no body

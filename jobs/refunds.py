@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
+from sqlalchemy.orm.attributes import set_committed_value
 
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown
 from jobs.payments import app_acquirer
@@ -51,11 +52,14 @@ class RefundWork(Work[RefundTask, Result]):
 
     def lock(self, ids: list[str]) -> Sequence[Refund]:
         refunds = super().lock(ids)
-        self.lock_rows(Payment, [refund.payment_id for refund in refunds])
+        ids = [refund.payment_id for refund in refunds]
+        payments = {payment.id: payment for payment in self.lock_rows(Payment, ids)}
+        for refund in refunds:  # refunding changes the payment too
+            set_committed_value(refund, "payment", payments[refund.payment_id])
         return refunds
 
     def settle(self, row: Refund, data: RefundTask, outcome: Result) -> None:  # noqa: ARG002
-        payment = db.session.get_one(Payment, row.payment_id)
+        payment = row.payment
         match outcome:
             case Approved() if row.status == "processed":
                 row.settle_for_good()

@@ -36,7 +36,10 @@ LEASE_S = 30  # longer than any act may take (10 s), with room for a slow settle
 SLOTS = 64  # acts at once in one process: each is a thread that mostly waits on a network
 PATIENCE_S = 0.25  # acts slower than this settle by themselves and hold nobody up
 BUDGET_S = 5.0  # a job goes on that long while there is more, then lets other queues have a turn
+LATE_SETTLES = 4  # at once in one process: each takes a database connection
 POSTPONE_MAX_S = 300  # a row that breaks us is tried again, ever more rarely
+
+DUE = "now() - make_interval(secs => :late_s)"  # in due_sql: due for so long; 0 = due now
 
 stopping = threading.Event()  # set on SIGTERM: claim nothing new
 
@@ -78,9 +81,9 @@ class Work(Generic[TaskData, Outcome]):
     # --- what a kind of work decides ---------------------------------------------------------------
 
     def due_sql(self, *, lock: bool) -> str:
-        """A query for the ids of up to `:limit` due rows, oldest first."""
+        """A query for the ids of up to `:limit` rows that are due for `:late_s` seconds, oldest first."""
         return (
-            f"SELECT id FROM {self.model.__tablename__} WHERE due_at <= now() "  # noqa: S608
+            f"SELECT id FROM {self.model.__tablename__} WHERE due_at <= {DUE} "  # noqa: S608
             f"ORDER BY due_at LIMIT :limit {'FOR UPDATE SKIP LOCKED' if lock else ''}"
         )
 
@@ -105,6 +108,7 @@ class Work(Generic[TaskData, Outcome]):
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._running: set[Future[Any]] = set()
+        self._late_settles = threading.BoundedSemaphore(LATE_SETTLES)
 
     def run(self) -> int:
         """The RQ job: take the wake off, then drain. Returns how many rows it claimed."""
@@ -137,10 +141,10 @@ class Work(Generic[TaskData, Outcome]):
         task = self._claim_rows("SELECT :id AS id", {"id": row_id}, extra="AND claim_id IS NULL")
         self._settle([(each, self._try_act(each)) for each in task])
 
-    def has_due(self) -> bool:
-        """Whether a claim now would find anything."""
+    def has_due(self, late_s: float = 0) -> bool:
+        """Whether a claim now would find anything, that has been due for `late_s` seconds."""
         query = text(f"SELECT EXISTS ({self.due_sql(lock=False)})")
-        return bool(db.session.scalar(query, {"limit": 1}))
+        return bool(db.session.scalar(query, {"limit": 1, "late_s": late_s}))
 
     def count_overdue(self) -> int:
         """Rows that have been due for longer than a lease: wakes, workers and clock all missed them."""
@@ -148,7 +152,9 @@ class Work(Generic[TaskData, Outcome]):
         return db.session.scalar(select(func.count()).select_from(self.model).where(late)) or 0
 
     def _claim(self, limit: int) -> list[Task[TaskData]]:
-        return self._claim_rows(self.due_sql(lock=True), {"limit": limit}) if limit > 0 else []
+        if limit <= 0:
+            return []
+        return self._claim_rows(self.due_sql(lock=True), {"limit": limit, "late_s": 0})
 
     def _claim_rows(self, due: str, params: dict[str, Any], extra: str = "") -> list[Task[TaskData]]:
         claim_id = uuid4()
@@ -182,7 +188,7 @@ class Work(Generic[TaskData, Outcome]):
 
     def _settle_late(self, app: Flask, task: Task[TaskData], future: Future[Any]) -> None:
         try:
-            with app.app_context():
+            with self._late_settles, app.app_context():
                 self._settle([(task, future.result())])
         finally:
             self._running.discard(future)

@@ -24,6 +24,7 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import DBAPIError
 
+import logs
 from config import ConfigError, Settings, load
 from jobs.clock import Clock
 from jobs.wake import QUEUES, GatewayJob
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 WORKER_TTL_S = 30  # how long RQ waits for a job at a time; a frozen Redis is noticed 10 s later
 REDIS_RETRY_MAX_S = 2.0  # RQ would wait up to a minute between attempts to reach Redis
 RESTART_PAUSE_S = 1.0  # a process that dies at once is not restarted in a tight loop
+PARENT_CHECK_S = 1.0
 STOP_TIMEOUT_S = 25.0  # what a process may take to finish; leases bring back what it could not
 
 
@@ -57,8 +59,7 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("rq").setLevel(logging.WARNING)
+    logs.set_up(settings.log_level)
     return Supervisor(settings).run()
 
 
@@ -120,6 +121,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
     """One worker process: takes jobs from Redis, and says in the database that it lives."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _stop_early)
+    end_with_parent()
     app = core_app(settings)
     with app.app_context():
         beat = threading.Thread(target=_keep_beating, args=(app, queues), daemon=True)
@@ -143,7 +145,20 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
 def run_clock(settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())
+    end_with_parent()
     Clock(core_app(settings)).run()
+
+
+def end_with_parent() -> None:
+    """End this process when the supervisor is gone, however it went: nobody would ever restart it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _stop_early(_signum: int, _frame: FrameType | None) -> None:

@@ -25,8 +25,16 @@ PG_OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
     f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
 )
+# A database that vanished without a word is noticed within about 15 s, not in hours.
+TCP_OPTIONS = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 ENGINE_OPTIONS: dict[str, Any] = {
-    "connect_args": {"options": PG_OPTIONS, "connect_timeout": CONNECT_TIMEOUT_S},
+    "connect_args": {"options": PG_OPTIONS, "connect_timeout": CONNECT_TIMEOUT_S, **TCP_OPTIONS},
+    "hide_parameters": True,  # an error's text must not carry what was to be stored
     "pool_pre_ping": True,  # a restarted Postgres costs nobody an error
     "executemany_mode": "values_plus_batch",
 }
@@ -99,7 +107,10 @@ class Timestamp(fields.DateTime):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
         parsed = super()._deserialize(value, *args, **kwargs)
-        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        try:
+            return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+        except (OverflowError, ValueError) as error:  # the year 0, or 10000
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
 
 
 def isoformat(value: datetime) -> str:

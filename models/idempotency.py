@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from sqlalchemy import LargeBinary, delete, func, select
+from sqlalchemy import LargeBinary, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -78,8 +78,9 @@ class IdempotencyKey(Model):
         )
 
     @classmethod
-    def forget_expired(cls) -> None:
-        db.session.execute(delete(cls).where(cls.expires_at <= func.now()))
+    def forget_expired(cls, limit: int) -> None:
+        expired = select(cls.scope, cls.key).where(cls.expires_at <= func.now()).limit(limit)
+        db.session.execute(delete(cls).where(tuple_(cls.scope, cls.key).in_(expired)))
 
     @property
     def body(self) -> str:

@@ -106,7 +106,7 @@ def _expiry(month: int | str, year: int | str) -> tuple[int, int]:
     """Month 1-12, and a year of two or four digits."""
     if not re.fullmatch(r"0?[1-9]|1[0-2]", str(month)):
         raise Refused("INVALID_CARD", "The expiry month must be 1 to 12.", field="card.expiry_month")
-    if not re.fullmatch(r"[0-9]{2}|20[0-9]{2}", str(year).zfill(2)):
+    if not re.fullmatch(r"[0-9]{1,2}|20[0-9]{2}", str(year)):
         raise Refused(
             "INVALID_CARD", "The expiry year must have two or four digits.", field="card.expiry_year"
         )

@@ -38,6 +38,12 @@ class Merchant(Model):
     role: Mapped[str] = mapped_column(server_default="merchant")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
+    @classmethod
+    def lock(cls, merchant_id: str) -> Merchant:
+        """The merchant, locked until commit: for what it may have only so many of."""
+        locked = {"key_share": True}  # rows that refer to it may still be written
+        return db.session.get_one(cls, merchant_id, with_for_update=locked, populate_existing=True)
+
 
 class ApiKey(Model):
     """A key id and its secret. The secret is sealed, so that its owner can be shown it again."""

@@ -27,6 +27,7 @@ TRANSITIONS = {
 LIVE = ("pending", "requires_action", "success")  # an order has at most one of these
 
 HOLD_DAYS = 7  # an approval that nobody captures is voided then: the usual life of a card authorization
+RELEASE_RETRY_DAYS = 1  # after an acquirer would not release an expired hold
 ACTION_TIMEOUT_S = 900  # what a shopper has to finish 3-D Secure or to approve in the UPI app
 # A capture or void that a request has begun and may not live to finish is taken over after this.
 TAKEOVER_S = 30
@@ -277,6 +278,8 @@ class Payment(Model):
         """The acquirer would not capture or void: the approval stays as it was."""
         self._finish_operation()
         self.updated_at = now()
+        if self.hold_expires_at is not None and self.hold_expires_at <= now():
+            self.hold_expires_at = now() + timedelta(days=RELEASE_RETRY_DAYS)
 
     # --- refunds ---------------------------------------------------------------------------------
 

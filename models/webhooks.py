@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from config import settings
 from models import signatures, vault
 from models.base import Minor, Model, Timestamp, db, mark_due, memo, new_id, now
-from models.errors import bad_request, not_found
+from models.errors import bad_request, conflict, not_found
 
 if TYPE_CHECKING:
     from models.events import Event
@@ -72,10 +72,15 @@ class WebhookEndpoint(Model):
         return endpoint
 
     @classmethod
-    def of_merchant(cls, merchant_id: str, endpoint_id: str) -> WebhookEndpoint:
-        endpoint = db.session.scalar(
-            select(cls).where(cls.id == endpoint_id, cls.merchant_id == merchant_id, cls.deleted_at.is_(None))
+    def lock(cls, endpoint_id: str) -> WebhookEndpoint:
+        return db.session.get_one(cls, endpoint_id, with_for_update=True, populate_existing=True)
+
+    @classmethod
+    def of_merchant(cls, merchant_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint:
+        query = select(cls).where(
+            cls.id == endpoint_id, cls.merchant_id == merchant_id, cls.deleted_at.is_(None)
         )
+        endpoint = db.session.scalar(query.with_for_update() if lock else query)
         if endpoint is None:
             raise not_found("Webhook endpoint")
         return endpoint
@@ -211,11 +216,13 @@ class WebhookDelivery(Model):
         self.status, self.due_at, self.claim_id, self.last_error = "failed", None, None, why
 
     def retry(self) -> None:
-        """One more attempt now, by hand. The schedule has nothing to say after it.
+        """One more attempt now, by hand.
 
         Raises:
-            Refused: the endpoint is disabled or deleted.
+            Refused: the endpoint is disabled or deleted, or an attempt is running.
         """
+        if self.claim_id is not None and self.due_at is not None and self.due_at > now():
+            raise conflict("An attempt of this delivery is running.", reason="attempt_running")
         if not self.endpoint.enabled:
             raise bad_request(f"The endpoint is disabled ({self.endpoint.disabled_reason}).")
         self.status, self.due_at, self.claim_id = "pending", now(), None

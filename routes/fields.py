@@ -16,6 +16,7 @@ from models.errors import bad_request
 from models.money import AMOUNT_MAX_MINOR, CURRENCIES
 
 MAX_URL_LENGTH = 2048
+MAX_LABEL_LENGTH = 63  # RFC 1035, 2.3.4
 
 
 class Text(fields.String):
@@ -41,6 +42,15 @@ class Amount(fields.Integer):
         self.error_messages["invalid"] = "Must be an integer, in minor units."
 
 
+class WholeNumber(fields.Integer):
+    """A number in a query string: ASCII digits and nothing else."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,9}", str(value)):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, *args, **kwargs)
+
+
 class Currency(Text):
     def __init__(self, **kwargs: Any) -> None:
         known = validate.OneOf(sorted(CURRENCIES), error="Must be an ISO 4217 code like INR.")
@@ -59,6 +69,8 @@ class HttpUrl(Text):
             good = False
         if not good or len(url) > MAX_URL_LENGTH or re.search(r"[\s\x00-\x1f\\]", url):
             raise ValidationError("Must be an http or https URL.")
+        if not _is_host(parts.hostname or ""):
+            raise ValidationError("Must name a host.")
         if parts.username or parts.password:
             raise ValidationError("Must not hold a user name or password.")
         return url
@@ -102,6 +114,11 @@ class IdConverter(BaseConverter):
     """`<id:order_id>`: what can't be an id is no address at all."""
 
     regex = r"[A-Za-z0-9_]{1,80}"
+
+
+def _is_host(host: str) -> bool:
+    """An IPv6 address, or labels of the length that DNS allows."""
+    return ":" in host or all(1 <= len(label) <= MAX_LABEL_LENGTH for label in host.rstrip(".").split("."))
 
 
 def _first(messages: Any, path: str = "") -> tuple[str, str]:

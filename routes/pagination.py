@@ -11,7 +11,7 @@ from sqlalchemy import Select, select, tuple_
 
 from models.base import Timestamp, db
 from models.errors import bad_request
-from routes.fields import Body, Text
+from routes.fields import Body, Text, WholeNumber
 
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
@@ -20,7 +20,7 @@ LIMIT_MAX = 100
 class PageQuery(Body):
     """What every list takes. `from` is included, `to` is not."""
 
-    limit = fields.Integer(
+    limit = WholeNumber(
         load_default=LIMIT_DEFAULT,
         validate=validate.Range(min=1, max=LIMIT_MAX, error="Must be 1 to 100."),
     )

@@ -18,7 +18,7 @@ from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
 from models.payments import TRANSITIONS, Payment, PaymentSchema, PublicPaymentSchema
 from routes.auth import authenticated, limited_by_address_and_order
-from routes.fields import Amount, Blueprint, Body, Currency, Text
+from routes.fields import Amount, Blueprint, Body, Currency, Text, WholeNumber
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import commit_on_the_way, writes
 
@@ -60,7 +60,7 @@ class PaymentQuery(PageQuery):
 
 class StatsQuery(Body):
     currency = Currency(load_default="INR")  # amounts of two currencies have no sum
-    days = fields.Integer(
+    days = WholeNumber(
         validate=validate.Range(min=1, max=366),
         metadata={"description": "Adds a series, one entry a UTC day."},
     )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from models.base import db
 from models.errors import bad_request, not_found
+from models.merchants import Merchant
 from models.webhooks import (
     EVENT_TYPES,
     WebhookDelivery,
@@ -21,7 +22,7 @@ from models.webhooks import (
     WebhookEndpointWithSecretSchema,
 )
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, HttpUrl, Text, each_once
+from routes.fields import Blueprint, Body, HttpUrl, Text, WholeNumber, each_once
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
 
@@ -49,10 +50,8 @@ class EndpointChanges(Body):
 
 
 class DeliveryQuery(Body):
-    limit = fields.Integer(
-        load_default=20, validate=validate.Range(min=1, max=100, error="Must be 1 to 100.")
-    )
-    offset = fields.Integer(load_default=0, validate=validate.Range(min=0, max=OFFSET_MAX))
+    limit = WholeNumber(load_default=20, validate=validate.Range(min=1, max=100, error="Must be 1 to 100."))
+    offset = WholeNumber(load_default=0, validate=validate.Range(min=0, max=OFFSET_MAX))
     status = Text(validate=validate.OneOf(["pending", "success", "failed"]))
     event = Text(validate=validate.OneOf(EVENT_TYPES))
     endpoint_id = Text()
@@ -75,6 +74,7 @@ class DeliveryListSchema(Schema):
 @blp.response(201, WebhookEndpointWithSecretSchema)
 def create_endpoint(body):
     """Register an endpoint. The answer holds its signing secret."""
+    Merchant.lock(g.merchant_id)  # one at a time, or the limit could be passed
     mine = (WebhookEndpoint.merchant_id == g.merchant_id, WebhookEndpoint.deleted_at.is_(None))
     if (db.session.scalar(select(func.count()).where(*mine)) or 0) >= ENDPOINTS_MAX:
         raise bad_request(f"A merchant has at most {ENDPOINTS_MAX} webhook endpoints.")
@@ -108,7 +108,7 @@ def get_endpoint(endpoint_id):
 @blp.response(200, WebhookEndpointSchema)
 def change_endpoint(body, endpoint_id):
     """Change an endpoint's url, events or enabled."""
-    endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id)
+    endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True)
     endpoint.change(body)
     return endpoint
 
@@ -119,7 +119,7 @@ def change_endpoint(body, endpoint_id):
 @blp.response(204)
 def delete_endpoint(endpoint_id):
     """Delete an endpoint. Its delivery log stays."""
-    WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id).delete()
+    WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True).delete()
 
 
 # --- the delivery log ----------------------------------------------------------------------------

@@ -75,7 +75,10 @@ def _scope() -> str:
 def _fingerprint() -> bytes:
     """A keyed hash of what was asked; keyed, because the body may hold a card number."""
     body = request.get_json(silent=True) if request.get_data() else None
-    canonical = json.dumps([request.method, request.path, body], sort_keys=True)
+    try:
+        canonical = json.dumps([request.method, request.path, body], sort_keys=True)
+    except RecursionError:
+        raise bad_request("The body is nested too deeply.") from None
     return vault.keyed_hash("idempotency fingerprint", canonical.encode())
 
 

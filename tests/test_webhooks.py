@@ -14,7 +14,8 @@ from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from app import create_app
-from jobs.webhooks import RESPONSE_KEPT_CHARS, USER_AGENT, WEBHOOKS
+from jobs.posting import RESPONSE_KEPT_CHARS, USER_AGENT
+from jobs.webhooks import WEBHOOKS
 from models.base import db
 from tests.conftest import Api, Receiver, drain_all, found, hang_until, made, refused, settings_of
 
@@ -208,7 +209,7 @@ def test_a_receiver_that_hangs_up_is_said_in_plain_words(api: Api, receiver: Rec
 def test_a_receiver_that_hangs_times_out(
     api: Api, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.webhooks.TOTAL_TIMEOUT_S", 1)
+    monkeypatch.setattr("jobs.posting.TOTAL_TIMEOUT_S", 1)
     let_go = threading.Event()
     register(api, receiver.url, events=["payment.created"])
     receiver.answers = [hang_until(let_go)]

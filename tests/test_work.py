@@ -17,8 +17,9 @@ from jobs import wake as wakes
 from jobs.acquirers import Approved, Declined
 from jobs.clock import Clock
 from jobs.payments import PAYMENTS, PaymentTask
+from jobs.posting import Post
 from jobs.wake import GatewayJob, fast_redis, rq_queue, wake
-from jobs.webhooks import ENDPOINT_SHARE, WEBHOOKS, Post
+from jobs.webhooks import ENDPOINT_SHARE, WEBHOOKS
 from jobs.work import LEASE_S, commit
 from models.base import db
 from models.orders import Order

@@ -1,6 +1,6 @@
 """Acquirers: who really moves the money. One narrow interface; the simulator is the default one.
 
-Every call is idempotent by the id it is given: asking twice moves money once and gives the same answer.
+Every call is idempotent by `Ask.idempotency_key`: asking twice moves money once and gives the same answer.
 No call is made inside a database transaction.
 """
 
@@ -47,7 +47,7 @@ Result = Approved | Declined | NeedsAction | Unknown
 class Ask:
     """What the acquirer is asked about. Amounts in minor units; `age_s` counts from its creation."""
 
-    id: str  # the payment's or the refund's: the acquirer's idempotency key
+    id: str  # the payment's or the refund's
     payment_id: str
     operation: str  # authorize, capture, void or refund
     amount: int
@@ -56,6 +56,11 @@ class Ask:
     vpa: str | None
     token: str | None
     age_s: float
+
+    @property
+    def idempotency_key(self) -> str:
+        """What tells the acquirer that it is asked the same thing again, and not the next thing."""
+        return f"{self.id}:{self.operation}:{self.amount}"
 
 
 class Acquirer(Protocol):
