@@ -63,6 +63,8 @@ def post(message: Post) -> AttemptResult:
             session = _session(message.allow_private)
             with session.post(message.url, data=message.body, headers=headers, stream=True) as response:
                 text = _read(response)
+            if deadline.over:  # what was cut off may look like a whole answer
+                raise requests.Timeout
         except Exception as error:
             if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
                 log.warning("posting to %s broke: %r", message.url, error)

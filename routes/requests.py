@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import NotAcceptable, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, NotAcceptable, UnsupportedMediaType
 
 from models.errors import bad_request
 
@@ -64,11 +64,22 @@ def _check_media_types() -> None:
         raise NotAcceptable("The API answers in application/json.")
     has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
     if request.method in ("POST", "PATCH", "PUT") and has_body:
+        _read_body()
         charset = request.mimetype_params.get("charset", "utf-8")
         if not request.is_json or charset.lower() not in ("utf-8", "utf8"):
             raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
         if not isinstance(request.get_json(), dict):
             raise bad_request("The body must be a JSON object.")
+
+
+def _read_body() -> None:
+    """Read it here, once: a body that ends early or is not what its headers say is the caller's mistake."""
+    try:
+        request.get_data()
+    except HTTPException:
+        raise
+    except Exception:
+        raise bad_request("The body could not be read.") from None
 
 
 def _name_request(response: Response) -> Response:

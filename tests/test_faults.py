@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import socket
 import subprocess
 import time
 from functools import partial
@@ -117,6 +119,14 @@ def test_no_card_number_or_cvv_is_kept_anywhere(tmp_path: Path, receiver: Receiv
                 assert running.call("POST", "/api/v1/payments", refused)[0] in (400, 409)
             assert running.call("POST", "/api/v1/payments/public", body)[0] in (201, 409)
             assert running.call("POST", "/api/v1/payments?x=1", body | {"method": "cash"})[0] == 400
+        # Broken framing: the web server itself must not quote what it could not read.
+        raw = json.dumps({"number": CARD_NUMBERS[0], "cvv": CVV}).encode()
+        send_raw(
+            running, b"POST /api/v1/payments HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n" + raw + b"\r\n"
+        )
+        chunked = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        send_raw(running, b"POST /api/v1/payments HTTP/1.1\r\nHost: x\r\n" + chunked + raw + b"\r\n")
+        wait_until(lambda: "Invalid request" in running.log)
         while any(running.settled(payment["id"]) is None for payment in payments):
             time.sleep(0.05)
         wait_until(lambda: all_delivered(running))
@@ -143,6 +153,14 @@ def test_no_card_number_or_cvv_is_kept_anywhere(tmp_path: Path, receiver: Receiv
             assert secret not in text.replace(" ", "").replace("-", ""), f"{secret} in {name}"
         for sign in (f'"cvv":"{CVV}', f'"cvv": "{CVV}', f"'cvv': '{CVV}", f"cvv={CVV}", f"\t{CVV}\t"):
             assert sign not in text, f"CVV in {name}"
+
+
+def send_raw(running: Running, request: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
 
 
 def pg_dump(running: Running) -> str:

@@ -309,3 +309,10 @@ def test_a_capture_that_was_killed_half_way_is_answered_when_it_is_done(
     assert found(first)["amount_captured"] == 6000
     assert replayed(api.post(path, body, key="k1"), first)
     assert len(found(api.get("/events", event="payment.captured"))["data"]) == 1
+
+
+def test_a_body_too_deep_to_compare_is_refused(app: Flask, api: Api) -> None:
+    headers = api.headers | {"Idempotency-Key": "k1", "Content-Type": "application/json"}
+    body = '{"amount":10000,"x":' + "[" * 980 + "]" * 980 + "}"
+    answer = app.test_client().post("/api/v1/orders", data=body, headers=headers)
+    assert answer.status_code in (201, 400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from flask import Flask
 
+import local
 from config import ROOT
+from models.base import db
+from models.workers import Worker
 from tests.processes import environ_of, gateway, start, wait_until
 
 pytestmark = pytest.mark.slow
@@ -74,6 +79,52 @@ def test_two_copies_run_side_by_side(tmp_path: Path) -> None:
         assert two.health()["status"] == "healthy"
 
 
+def test_a_restarted_postgres_is_used_and_stopped_like_the_first(tmp_path: Path) -> None:
+    with gateway(tmp_path / "data") as running:
+        first = running.pay()
+        wait_until(partial(running.settled, first["id"]))
+        data = running.data_dir / "postgres"
+        owner = data.stat().st_uid if os.geteuid() == 0 else None
+        command = [str(local.postgres_program("pg_ctl")), "-D", str(data), "-m", "immediate", "-w", "restart"]
+        with (tmp_path / "restart").open("w") as output:
+            subprocess.run(command, check=True, stdout=output, stderr=output, user=owner)
+        wait_until(lambda: running.health()["status"] == "healthy")
+        second = running.pay()
+        assert wait_until(partial(running.settled, second["id"]))["status"] == "success"
+        assert running.stop() < STOP_LIMIT_S
+        assert running.processes() == []
+
+
+def test_a_postgres_that_is_gone_ends_everything_with_a_line(tmp_path: Path) -> None:
+    with gateway(tmp_path / "data") as running:
+        for process in running.processes():
+            if process.name() == "postgres":
+                process.kill()
+        assert running.process.wait(30) == 1
+        assert "error: PostgreSQL ended unexpectedly" in running.log
+        assert running.processes() == []
+
+
+def test_the_workers_end_with_their_supervisor(environ: dict[str, str], app: Flask) -> None:
+    def two_are_alive() -> bool:
+        db.session.rollback()  # now() stands still within a transaction
+        return Worker.alive() == 2
+
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "jobs.worker"], cwd=ROOT, env=environ | {"PATH": os.environ["PATH"]}
+    )
+    try:
+        with app.app_context():
+            wait_until(two_are_alive)
+        children = psutil.Process(supervisor.pid).children()
+        assert len(children) == 3
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+
+
 def fails(environ: dict[str, str]) -> str:
     """The one line that a start which can't work says."""
     started = time.monotonic()
@@ -104,6 +155,11 @@ def test_a_taken_port_is_named(tmp_path: Path, name: str) -> None:
     assert [
         p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])
     ] == []
+
+
+def test_a_folder_that_the_servers_cannot_take_is_named(tmp_path: Path) -> None:
+    line = fails(environ_of(tmp_path / "with space"))
+    assert line.startswith("error: DATA_DIR: ")
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_it_refuses_a_wrong_vpa(api: Api, vpa: str) -> None:
         ({"expiry_month": 13}, "INVALID_CARD", "card.expiry_month"),
         ({"expiry_month": "0"}, "INVALID_CARD", "card.expiry_month"),
         ({"expiry_year": "199"}, "INVALID_CARD", "card.expiry_year"),
+        ({"expiry_year": ""}, "INVALID_CARD", "card.expiry_year"),
         ({"expiry_year": 2020}, "EXPIRED_CARD", "card.expiry_month"),
         ({"expiry_year": "20"}, "EXPIRED_CARD", "card.expiry_month"),
         ({"cvv": "12"}, "INVALID_CVV", "card.cvv"),

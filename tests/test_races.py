@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from models.base import db
 from models.idempotency import IdempotencyKey
 from models.orders import Order
-from tests.conftest import Api, at_once, drain_all, found
+from tests.conftest import Api, at_once, drain_all, found, made
 
 AT_ONCE = 20
 
@@ -102,6 +102,28 @@ def test_equal_requests_under_one_key_take_effect_once(app: Flask, api: Api) -> 
     with app.app_context():
         assert db.session.scalar(select(func.count()).select_from(Order)) == 1
         assert db.session.scalar(select(func.count()).select_from(IdempotencyKey)) == 1
+
+
+def test_an_endpoint_changed_and_deleted_at_once_ends_deleted(app: Flask, api: Api) -> None:
+    callers = clients(app)
+    for _ in range(5):
+        endpoint = made(api.post("/webhook_endpoints", {"url": "https://shop.example/"}))
+        path = f"/webhook_endpoints/{endpoint['id']}"
+
+        def act(n: int, path: str = path) -> int:
+            if n % 3 == 0:
+                return callers[n].delete(path).status_code
+            return callers[n].patch(path, {"enabled": n % 3 == 1}).status_code
+
+        assert set(at_once(9, act)) <= {200, 204, 404}
+        assert api.get(path).status_code == 404
+
+
+def test_endpoints_made_at_once_keep_to_the_limit(app: Flask, api: Api) -> None:
+    callers = clients(app)
+    body = {"url": "https://shop.example/"}
+    answers = at_once(AT_ONCE, lambda n: callers[n].post("/webhook_endpoints", body).status_code)
+    assert Counter(answers) == {201: 16, 400: AT_ONCE - 16}
 
 
 def test_workers_side_by_side_settle_each_payment_once(app: Flask, api: Api) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -14,7 +17,7 @@ from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from app import create_app
-from jobs.posting import RESPONSE_KEPT_CHARS, USER_AGENT
+from jobs.posting import RESPONSE_KEPT_CHARS, USER_AGENT, Post, post
 from jobs.webhooks import WEBHOOKS
 from models.base import db
 from tests.conftest import Api, Receiver, drain_all, found, hang_until, made, refused, settings_of
@@ -221,6 +224,64 @@ def test_a_receiver_that_hangs_times_out(
     assert the_delivery(api)["error"] == "timed out after 1 s"
 
 
+def drip(headers: bool) -> Callable[[BaseHTTPRequestHandler], None]:
+    """An answer that never ends: a byte now and then, in its headers or in its body."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"" if headers else b"Content-Length: 60000\r\n\r\n"))
+        with suppress(OSError):
+            for _ in range(200):
+                handler.wfile.write(b"X-A: b\r\n" if headers else b"x")
+                time.sleep(0.1)
+        handler.close_connection = True
+
+    return answer
+
+
+@pytest.mark.parametrize("headers", [True, False], ids=["headers", "body"])
+def test_a_receiver_that_answers_byte_by_byte_is_cut_off(
+    api: Api, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, headers: bool
+) -> None:
+    monkeypatch.setattr("jobs.posting.TOTAL_TIMEOUT_S", 1)
+    register(api, receiver.url, events=["payment.created"])
+    receiver.answers = [drip(headers)]
+    api.upi(api.order()["id"])
+    started = time.monotonic()
+    drain_all()
+    while WEBHOOKS._running:
+        time.sleep(0.02)
+    assert time.monotonic() - started < 5
+    delivery = the_delivery(api)
+    assert (delivery["error"], delivery["attempts"]) == ("timed out after 1 s", 1)
+
+
+def test_a_connection_is_used_again(api: Api, receiver: Receiver) -> None:
+    register(api, receiver.url)
+    peers = set()
+
+    def note(handler: BaseHTTPRequestHandler) -> None:
+        peers.add(handler.client_address)
+        answer(200, b"ok")(handler)
+
+    receiver.answers = [note] * 20
+    message = Post(receiver.url, "evt_1", b"{}", ("whsec_c2VjcmV0",), allow_private=True)
+    assert [post(message).status_code for _ in range(20)] == [200] * 20
+    assert len(peers) == 1
+
+
+def test_what_breaks_the_http_library_is_a_failed_attempt(app: Flask, api: Api) -> None:
+    endpoint = register(api, "http://shop.example/", events=["payment.created"])
+    with app.app_context():
+        url = "http://" + "a" * 64 + ".example/"
+        db.session.execute(text("UPDATE webhook_endpoints SET url = :url"), {"url": url})
+        db.session.commit()
+    api.upi(api.order()["id"])
+    drain_all()
+    delivery = the_delivery(api)
+    assert (delivery["endpoint_id"], delivery["attempts"]) == (endpoint["id"], 1)
+    assert delivery["error"]
+
+
 def test_no_private_address_is_called_where_that_is_not_allowed(
     environ: dict[str, str], app: Flask, receiver: Receiver
 ) -> None:
@@ -261,6 +322,15 @@ def test_a_retry_to_a_disabled_endpoint_is_refused(api: Api, receiver: Receiver)
     drain_all()
     api.patch(f"/webhook_endpoints/{endpoint['id']}", {"enabled": False})
     refused(api.post(f"/webhooks/{the_delivery(api)['id']}/retry"), 400, "BAD_REQUEST_ERROR")
+
+
+def test_a_retry_of_a_running_attempt_is_refused(app: Flask, api: Api, receiver: Receiver) -> None:
+    register(api, receiver.url, events=["payment.created"])
+    api.upi(api.order()["id"])
+    with app.app_context():
+        assert len(WEBHOOKS._claim(10)) == 1
+    answer = api.post(f"/webhooks/{the_delivery(api)['id']}/retry")
+    assert refused(answer, 409, "CONFLICT_ERROR")["reason"] == "attempt_running"
 
 
 def test_what_waits_for_an_endpoint_that_is_switched_off_is_given_up(api: Api, receiver: Receiver) -> None:
@@ -329,6 +399,8 @@ def test_another_merchants_endpoint_is_not_found(api: Api, other: Api) -> None:
         ({"url": "http://user:pw@shop.example/"}, "url"),
         ({"url": "http://shop.example/ x"}, "url"),
         ({"url": "http://shop.example:99999/"}, "url"),
+        ({"url": "http://a..b/"}, "url"),
+        ({"url": "http://" + "a" * 64 + ".example/"}, "url"),
         ({"url": "https://shop.example/" + "x" * 2048}, "url"),
         ({"events": []}, "events"),
         ({"events": ["payment.lost"]}, "events.0"),

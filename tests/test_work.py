@@ -12,10 +12,11 @@ from flask import Flask
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from jobs import wake as wakes
 from jobs.acquirers import Approved, Declined
-from jobs.clock import Clock
+from jobs.clock import PATIENCE_S, Clock
 from jobs.payments import PAYMENTS, PaymentTask
 from jobs.posting import Post
 from jobs.wake import GatewayJob, fast_redis, rq_queue, wake
@@ -189,6 +190,23 @@ def kill_backends(servers: Servers) -> None:
     outside.close()
 
 
+def test_a_claim_that_breaks_leaves_the_worker_able_to_work(
+    api: Api, context: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one context, as a worker process has it for its whole life."""
+    payment_id = api.upi(api.order()["id"])["id"]
+
+    def prepare(_rows: object) -> None:
+        db.session.execute(text("SELECT 1 / 0"))
+
+    monkeypatch.setattr(PAYMENTS, "prepare", prepare)
+    with pytest.raises(DBAPIError):
+        PAYMENTS.run()
+    monkeypatch.undo()
+    PAYMENTS.run()
+    assert api.payment(payment_id)["status"] == "success"
+
+
 # --- waking --------------------------------------------------------------------------------------
 
 
@@ -298,6 +316,21 @@ def test_the_clock_wakes_what_a_lost_wake_left_behind(app: Flask, api: Api, cont
     assert queued("payments") == 0
     Clock(app).tick()
     assert queued("payments") == 1
+
+
+def test_the_clock_does_itself_what_nobody_comes_for(app: Flask, api: Api, context: None) -> None:
+    payment_id = api.upi(api.order()["id"])["id"]
+    fast_redis().flushall()
+    fast_redis().set("wake:payments", 1)  # a wake without its job, for ever
+    clock = Clock(app)
+    clock.tick()
+    assert api.payment(payment_id)["status"] == "pending"
+    db.session.execute(update(Payment).values(due_at=func.now() - timedelta(seconds=PATIENCE_S)))
+    db.session.commit()
+    clock.tick()
+    for thread in clock._drains.values():
+        thread.join()
+    assert api.payment(payment_id)["status"] == "success"
 
 
 def test_a_wake_that_fails_leaves_redis_alone_for_a_moment(
