@@ -20,6 +20,11 @@ def get_root():
     return redirect("/api/v1/openapi.json")
 
 
+@blp.get("/static/placeholder.css")
+def get_stylesheet():
+    return send_from_directory(ROOT / "static", "placeholder.css")
+
+
 @blp.get("/dashboard/")
 def get_dashboard():
     return send_from_directory(ROOT / "static/dashboard", "index.html")
