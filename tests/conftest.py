@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,16 +45,31 @@ class Servers:
     redis_url: str
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that an embedded PostgreSQL can use.
+
+    Not one of pytest's: it closes its own to other users at every start, and as root PostgreSQL is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="gateway-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with temporary_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers() -> Iterator[Servers]:
     """The embedded servers, started by the same code as `make run`."""
-    data_dir = tmp_path_factory.mktemp("gateway")
-    gateway = local.Gateway(settings_of({"DATA_DIR": str(data_dir)}))
-    try:
-        servers = Servers(local.start_postgres(gateway), local.start_valkey(gateway))
-        yield servers
-    finally:
-        local.stop(gateway)
+    with temporary_folder() as folder:
+        gateway = local.Gateway(settings_of({"DATA_DIR": str(folder)}))
+        try:
+            yield Servers(local.start_postgres(gateway), local.start_valkey(gateway))
+        finally:
+            local.stop(gateway)
 
 
 @pytest.fixture(scope="session")
