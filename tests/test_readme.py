@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,10 @@ README = (ROOT / "README.md").read_text()
 def test_the_five_steps_work_as_written(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert len(blocks) == 6
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", 4000)) != 0, (
+            "the README's receiver needs port 4000, which is taken"
+        )
     with gateway(tmp_path / "data", PROCESSING_DELAY_MS="1000-3000") as running:
         script = "set -e\n" + "\n".join(blocks)
         script = script.replace("localhost:8000", f"localhost:{running.port}")
@@ -31,7 +37,8 @@ def test_the_five_steps_work_as_written(tmp_path: Path) -> None:
             try:
                 assert shell.wait(60) == 0, output.read_text()
             finally:
-                os.killpg(shell.pid, signal.SIGKILL)  # the receiver runs in its background
+                with suppress(ProcessLookupError):
+                    os.killpg(shell.pid, signal.SIGKILL)  # the receiver runs in its background
         said = output.read_text()
         for event in ("payment.created", "payment.success", "payment.captured", "order.paid"):
             assert re.search(rf"^{event} +evt_\w+  signature verified$", said, re.MULTILINE), said
