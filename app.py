@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from flask import Flask
+from gunicorn.errors import AppImportError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from config import Settings, load
+from config import ConfigError, Settings, load
 from models.context import core_app, prepare_database
 from models.merchants import seed_test_merchant
 from routes import BLUEPRINTS, pages
@@ -47,6 +48,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_error_handlers(app)
     describe(api)
     return app
+
+
+def web_app() -> Flask:
+    """For gunicorn: what create_app() finds wrong ends it with one line, not with a traceback a process."""
+    try:
+        return create_app()
+    except ConfigError as error:
+        raise AppImportError(f"error: {error}") from None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ except ConfigError as error:
     raise SystemExit(f"error: {error}") from None
 
 logs.set_up(_settings.log_level)
-wsgi_app = "app:create_app()"
+wsgi_app = "app:web_app()"
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host  # IPv6
 bind = [f"{_host}:{port}" for port in (_settings.port, _settings.dashboard_port, _settings.checkout_port)]
 workers = _settings.web_workers

@@ -30,7 +30,7 @@ from jobs.clock import Clock
 from jobs.wake import QUEUES, GatewayJob
 from jobs.work import stopping
 from models.base import db
-from models.context import core_app
+from models.context import core_app, wait_for_schema
 from models.workers import BEAT_S, Worker
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
     end_with_parent()
     app = core_app(settings)
     with app.app_context():
+        wait_for_schema(stopping)
         beat = threading.Thread(target=_keep_beating, args=(app, queues), daemon=True)
         beat.start()
         while not stopping.is_set():
@@ -146,7 +147,10 @@ def run_clock(settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())
     end_with_parent()
-    Clock(core_app(settings)).run()
+    app = core_app(settings)
+    with app.app_context():
+        wait_for_schema(stopping)
+    Clock(app).run()
 
 
 def end_with_parent() -> None:

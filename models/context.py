@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
+from threading import Event
 
 from flask import Flask
 from sqlalchemy import text
@@ -11,6 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from config import ROOT, ConfigError, Settings, settings
 from models.base import ENGINE_OPTIONS, db
+
+log = logging.getLogger(__name__)
 
 SCHEMA_LOCK = 7_264_002  # advisory: web and worker start together, one of them applies the schema
 RETRY_S = 0.5
@@ -28,6 +32,23 @@ def core_app(its_settings: Settings) -> Flask:
     )
     db.init_app(app)
     return app
+
+
+def wait_for_schema(stopping: Event) -> None:
+    """Wait, for a worker that was started before the web server has made the tables."""
+    told = False
+    while not stopping.is_set():
+        try:
+            if db.session.scalar(text("SELECT to_regclass('merchants') IS NOT NULL")):
+                return
+        except OperationalError:
+            pass  # not up yet: the same as not made yet
+        finally:
+            db.session.remove()
+        if not told:
+            log.info("waiting for the database and its tables (DATABASE_URL)")
+            told = True
+        stopping.wait(RETRY_S)
 
 
 def prepare_database() -> None:
@@ -48,7 +69,7 @@ def prepare_database() -> None:
             return
         except OperationalError as error:
             if time.monotonic() > deadline:
-                reason = str(error.orig).strip().splitlines()[-1]
+                reason = " ".join(str(error.orig).split())
                 raise ConfigError(f"DATABASE_URL: The database cannot be reached: {reason}") from None
             if not told:
                 print("waiting for the database (DATABASE_URL) ...", flush=True)

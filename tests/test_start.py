@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from threading import Event, Thread
 
 import pytest
 from flask import Flask
 from sqlalchemy import func, select, text
 
 from app import create_app
-from config import ConfigError
+from config import ROOT, ConfigError
 from models.base import db
+from models.context import core_app, prepare_database, wait_for_schema
 from models.merchants import Merchant
 from models.webhooks import WebhookEndpoint
 from tests.conftest import at_once, settings_of
@@ -35,6 +40,44 @@ def test_several_processes_start_at_once_and_one_seeds(empty_database: dict[str,
     for app in apps:
         with app.app_context():
             db.engine.dispose()
+
+
+def test_the_web_server_says_what_is_wrong_in_a_line(environ: dict[str, str]) -> None:
+    unreachable = "postgresql://gateway:hidden-password@127.0.0.1:1/payment_gateway"
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
+        cwd=ROOT,
+        env=environ | {"PATH": os.environ["PATH"], "DATABASE_URL": unreachable, "SERVICE_WAIT_S": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "error: DATABASE_URL: The database cannot be reached: " in done.stderr
+    assert "Connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hidden-password" not in done.stdout + done.stderr
+
+
+def test_a_worker_waits_for_the_tables(empty_database: dict[str, str]) -> None:
+    app = core_app(settings_of(empty_database))
+    stop = Event()
+    ready = []
+
+    def wait() -> None:
+        with app.app_context():
+            wait_for_schema(stop)
+            ready.append(not stop.is_set())
+            db.engine.dispose()
+
+    waiting = Thread(target=wait)
+    waiting.start()
+    assert not ready
+    with app.app_context():
+        prepare_database()
+    waiting.join(10)
+    assert ready == [True]
 
 
 def test_another_secret_key_than_the_databases_is_named(app: Flask, environ: dict[str, str]) -> None:
