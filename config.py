@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import limits
 from environs import Env, EnvError, EnvValidationError, validate
 from flask import current_app
 from werkzeug.local import LocalProxy
@@ -103,7 +104,14 @@ def load(*, dotenv: bool = True) -> Settings:
         port=env.int("PORT", 8000, validate=port_range),
         dashboard_port=env.int("DASHBOARD_PORT", 3000, validate=port_range),
         checkout_port=checkout_port,
-        checkout_url=env.str("CHECKOUT_URL", f"http://localhost:{checkout_port}").rstrip("/"),
+        checkout_url=(
+            env.str(
+                "CHECKOUT_URL",
+                f"http://localhost:{checkout_port}",
+                validate=validate.Regexp(r"https?://", error="Must be an http or https URL."),
+            )
+            or ""
+        ).rstrip("/"),
         data_dir=env.path("DATA_DIR", ROOT / ".data"),
         database_url=_optional(env, "DATABASE_URL", postgres),
         redis_url=_optional(env, "REDIS_URL", redis),
@@ -124,8 +132,12 @@ def load(*, dotenv: bool = True) -> Settings:
         webhook_allow_private=env.bool("WEBHOOK_ALLOW_PRIVATE", local),
         test_endpoints=env.bool("TEST_ENDPOINTS", local),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
-        public_rate_limit_per_address=env.str("PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute"),
-        public_rate_limit_per_order=env.str("PUBLIC_RATE_LIMIT_PER_ORDER", "20 per minute"),
+        public_rate_limit_per_address=env.str(
+            "PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute", validate=_is_rate_limit
+        ),
+        public_rate_limit_per_order=env.str(
+            "PUBLIC_RATE_LIMIT_PER_ORDER", "20 per minute", validate=_is_rate_limit
+        ),
         log_level=env.str(
             "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
         ),
@@ -163,6 +175,13 @@ def _is_delay_range(text: str) -> None:
     low, _, high = text.partition("-")
     if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high) <= MAX_PROCESSING_DELAY_MS):
         raise validate.ValidationError("Must be milliseconds as min-max, like 1000-3000.")
+
+
+def _is_rate_limit(text: str) -> None:
+    try:
+        limits.parse_many(text)
+    except ValueError:
+        raise validate.ValidationError("Must be a rate, like 120 per minute.") from None
 
 
 def _retry_schedule(env: Env) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 import local
-from config import ROOT
+from config import LOCAL_SECRET_KEY, ROOT
 from models.merchants import TEST_API_KEY, TEST_API_SECRET
 
 START_S = 60
@@ -152,6 +152,8 @@ def environ_of(data_dir: Path, **settings: str) -> dict[str, str]:
         "DASHBOARD_PORT": str(dashboard),
         "CHECKOUT_PORT": str(checkout),
         "DATA_DIR": str(data_dir),
+        # Whatever the developer's own .env says, no test runs against what it points to.
+        **{"APP_ENV": "local", "DATABASE_URL": "", "REDIS_URL": "", "SECRET_KEY": LOCAL_SECRET_KEY},
         "PROCESSING_DELAY_MS": "0-0",
         "UPI_SUCCESS_RATE": "1",
         "CARD_SUCCESS_RATE": "1",
