@@ -81,6 +81,7 @@ class Clock:
     def _reign(self, connection: Connection) -> None:
         """Hold the lock as long as its connection lives, and tick."""
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()  # from the pool: when it is closed, the lock is really given up
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": CLOCK_LOCK}):
             return
         log.info("this process is the clock now")

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs import wake as wakes
 from jobs.acquirers import Approved, Declined
-from jobs.clock import PATIENCE_S, Clock
+from jobs.clock import CLOCK_LOCK, PATIENCE_S, Clock
 from jobs.payments import PAYMENTS, PaymentTask
 from jobs.posting import Post
 from jobs.wake import GatewayJob, fast_redis, rq_queue, wake
@@ -331,6 +331,25 @@ def test_the_clock_does_itself_what_nobody_comes_for(app: Flask, api: Api, conte
     for thread in clock._drains.values():
         thread.join()
     assert api.payment(payment_id)["status"] == "success"
+
+
+def test_a_clock_that_broke_gives_its_lock_to_the_next(
+    app: Flask, context: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reigns = []
+
+    def tick(clock: Clock) -> None:
+        reigns.append(clock)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Clock, "tick", tick)
+    for _ in range(2):
+        clock = Clock(app)
+        with pytest.raises(ZeroDivisionError), db.engine.connect() as connection:
+            clock._reign(connection)
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = :id"
+        assert db.session.scalar(text(held), {"id": CLOCK_LOCK}) == 0
+    assert len(reigns) == 2
 
 
 def test_a_wake_that_fails_leaves_redis_alone_for_a_moment(
