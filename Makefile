@@ -43,9 +43,11 @@ clean: ## Remove the virtual environment, the local data and all caches
 	$(PYTHON) -m venv .venv
 
 .venv/local: requirements-local.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	@echo "installing into .venv, once ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
 .venv/dev: requirements-dev.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@echo "installing into .venv, once ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

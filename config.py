@@ -90,8 +90,8 @@ def load(*, dotenv: bool = True) -> Settings:
 
     app_env = env.str("APP_ENV", "local", validate=validate.OneOf(["local", "production"]))
     local = app_env != "production"
-    port_range = validate.Range(min=1, max=65535)
-    rate = validate.Range(min=0, max=1)
+    port_range = validate.Range(min=1, max=65535, error="Must be a port, 1 to 65535.")
+    rate = validate.Range(min=0, max=1, error="Must be 0 to 1, like 0.9.")
     checkout_port = env.int("CHECKOUT_PORT", 3001, validate=port_range)
     postgres = validate.Regexp(
         r"(postgresql|postgres|postgresql\+psycopg2)://", error="Must start with postgresql://."
@@ -146,7 +146,8 @@ def load(*, dotenv: bool = True) -> Settings:
         env.seal()
     except EnvValidationError as error:
         wrong = cast(Mapping[str, list[str]], error.error_messages)
-        raise ConfigError("; ".join(f"{name}: {' '.join(texts)}" for name, texts in wrong.items())) from None
+        lines = [f"{name}: {' '.join(texts)}".rstrip(".") for name, texts in wrong.items()]
+        raise ConfigError("; ".join(lines) + ".") from None
     except EnvError as error:
         raise ConfigError(str(error)) from None
     _check_together(settings)

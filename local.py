@@ -6,6 +6,7 @@ under DATA_DIR. This process only starts, watches and stops; it serves nothing i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -70,7 +71,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped", flush=True)
+        print("stopped", flush=True)
         return 0
     return 1
 
@@ -87,6 +88,8 @@ def run(gateway: Gateway) -> None:
         # A second Ctrl-C must not interrupt the stopping.
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_IGN)
+        if gateway.children:
+            print("\nstopping ...", flush=True)
         stop(gateway)
 
 
@@ -158,6 +161,8 @@ def check_ports(settings: Settings) -> None:
         except socket.gaierror:
             raise StartError(f"HOST: {settings.host} is no address of this machine") from None
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise StartError(f"HOST: {settings.host} is no address of this machine") from None
             raise StartError(
                 f"{name.upper()}: port {port} cannot be used: {(error.strerror or str(error)).lower()}"
             ) from None
@@ -234,6 +239,7 @@ def start_valkey(gateway: Gateway) -> str:
     config.write_text(
         f'bind 127.0.0.1\nport {port}\ndir "{folder}"\nlogfile "{folder / "log"}"\nrequirepass {password}\n'
         'save ""\nappendonly no\nmaxmemory-policy noeviction\n'
+        "set-proc-title no\n"  # it would wipe the mark by which end_leftovers() knows it
     )
     gateway.environ = {**os.environ, MARK: str(gateway.data_dir)}
     spawn(gateway, "valkey", [str(get_binary_path()), str(config)])

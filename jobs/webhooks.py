@@ -68,7 +68,7 @@ class WebhookWork(Work[Post, AttemptResult]):
 
     def settle(self, row: WebhookDelivery, data: Post, outcome: AttemptResult) -> None:
         if not data.secrets:
-            row.give_up("the endpoint is disabled")
+            row.give_up(f"the endpoint is off: {row.endpoint.disabled_reason}")
             return
         row.record(outcome)
         if outcome.gone:

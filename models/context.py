@@ -69,7 +69,7 @@ def prepare_database() -> None:
             return
         except OperationalError as error:
             if time.monotonic() > deadline:
-                reason = " ".join(str(error.orig).split())
+                reason = "; ".join(line.strip() for line in str(error.orig).strip().splitlines())
                 raise ConfigError(f"DATABASE_URL: The database cannot be reached: {reason}") from None
             if not told:
                 print("waiting for the database (DATABASE_URL) ...", flush=True)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Request
 from flask_smorest import Blueprint as SmorestBlueprint
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from webargs.flaskparser import FlaskParser
 from werkzeug.routing import BaseConverter
 
@@ -87,6 +87,21 @@ class Body(Schema):
 
     class Meta:
         unknown = EXCLUDE
+
+
+class AmountOrAll(Body):
+    """A body whose `amount` may be left out, for all there is: but not by a slip of the pen.
+
+    Unknown fields are ignored as everywhere, unless `amount` is missing: `amout` would move all the money.
+    """
+
+    @validates_schema(pass_original=True)
+    def _no_misspelt_amount(self, data: dict[str, Any], original: Any, **_: Any) -> None:
+        if "amount" in data or not isinstance(original, dict):
+            return
+        for name in original:
+            if name not in self.fields:
+                raise ValidationError("Unknown; and without an amount, all would be taken.", name)
 
 
 class Parser(FlaskParser):

@@ -18,7 +18,7 @@ from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
 from models.payments import TRANSITIONS, Payment, PaymentSchema, PublicPaymentSchema
 from routes.auth import authenticated, limited_by_address_and_order
-from routes.fields import Amount, Blueprint, Body, Currency, Text, WholeNumber
+from routes.fields import Amount, AmountOrAll, Blueprint, Body, Currency, Text, WholeNumber
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import commit_on_the_way, writes
 
@@ -48,7 +48,7 @@ class NewPayment(Body):
     card = fields.Nested(CardBody, allow_none=True, metadata={"description": "With method card."})
 
 
-class Capture(Body):
+class Capture(AmountOrAll):
     amount = Amount(least=1, allow_none=True, metadata={"description": "All of it, if left out."})
 
 

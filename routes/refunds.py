@@ -9,7 +9,7 @@ from sqlalchemy import select
 from models.payments import Payment
 from models.refunds import TRANSITIONS, Refund, RefundSchema
 from routes.auth import authenticated
-from routes.fields import Amount, Blueprint, Body, Text
+from routes.fields import Amount, AmountOrAll, Blueprint, Text
 from routes.pagination import PageQuery, page, page_of
 from routes.payments import processing_delay_ms
 from routes.writes import writes
@@ -17,7 +17,7 @@ from routes.writes import writes
 blp = Blueprint("refunds", __name__, url_prefix="/api/v1", description="Money on its way back.")
 
 
-class NewRefund(Body):
+class NewRefund(AmountOrAll):
     amount = Amount(least=1, allow_none=True, metadata={"description": "What is left, if left out."})
     reason = Text(allow_none=True, validate=validate.Length(max=255))
 

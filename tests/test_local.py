@@ -60,6 +60,8 @@ def test_after_kill_9_the_next_start_works_and_finds_its_data(tmp_path: Path) ->
     with gateway(tmp_path / "data") as running:
         payment = running.pay()
         wait_until(lambda: running.settled(payment["id"]))
+        before = running.processes()
+        assert [p.name() for p in before if "valkey" in " ".join(p.cmdline())]
         running.stop(signal.SIGKILL)
         again = start(running.environ, running.output)
         try:
@@ -69,6 +71,7 @@ def test_after_kill_9_the_next_start_works_and_finds_its_data(tmp_path: Path) ->
         finally:
             assert again.stop() < STOP_LIMIT_S
         assert again.processes() == []
+        assert [process for process in before if process.is_running()] == []
 
 
 def test_two_copies_run_side_by_side(tmp_path: Path) -> None:
@@ -160,6 +163,11 @@ def test_a_taken_port_is_named(tmp_path: Path, name: str) -> None:
 def test_a_folder_that_the_servers_cannot_take_is_named(tmp_path: Path) -> None:
     line = fails(environ_of(tmp_path / "with space"))
     assert line.startswith("error: DATA_DIR: ")
+
+
+def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
+    line = fails(environ_of(tmp_path / "data", HOST="192.0.2.1"))
+    assert line == "error: HOST: 192.0.2.1 is no address of this machine"
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.slow
 def test_the_five_steps_work_as_written(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", 4000)) != 0, (
             "the README's receiver needs port 4000, which is taken"
@@ -47,6 +47,7 @@ def test_the_five_steps_work_as_written(tmp_path: Path) -> None:
         assert '"available":10000' in said
         assert said.count('"id":"rfnd_') == 2
         assert "The payment is already refunded in full." in said
+        assert '"amount_captured":2500' in said
 
 
 def test_every_file_and_target_that_the_readme_names_exists() -> None:

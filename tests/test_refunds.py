@@ -274,3 +274,13 @@ def test_it_finds_nothing_unknown(api: Api) -> None:
     refused(api.get("/refunds/rfnd_doesNotExist0000"), 404, "NOT_FOUND_ERROR")
     refused(api.get("/payments/pay_doesNotExist00000/refunds"), 404, "NOT_FOUND_ERROR")
     refused(api.post("/payments/pay_doesNotExist00000/refunds"), 404, "NOT_FOUND_ERROR")
+
+
+@pytest.mark.parametrize("path", ["refunds", "capture"])
+def test_a_misspelt_amount_moves_nothing(api: Api, path: str) -> None:
+    payment = api.paid(capture="manual" if path == "capture" else "automatic")
+    refused(api.post(f"/payments/{payment['id']}/{path}", {"amout": 1000}), 400, "BAD_REQUEST_ERROR", "amout")
+    assert api.payment(payment["id"]) == payment
+    assert (
+        api.post(f"/payments/{payment['id']}/{path}", {"amount": 1000, "speed": "normal"}).status_code < 300
+    )

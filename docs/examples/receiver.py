@@ -30,7 +30,7 @@ def verified(secret: str, headers, body: bytes) -> bool:
 
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         good = verified(sys.argv[1], self.headers, body)
         self.send_response(204 if good else 400)
         self.end_headers()
@@ -44,4 +44,8 @@ class Receiver(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    HTTPServer(("127.0.0.1", PORT), Receiver).serve_forever()
+    try:
+        server = HTTPServer(("127.0.0.1", PORT), Receiver)
+    except OSError as error:
+        sys.exit(f"error: port {PORT} cannot be used ({error.strerror}); is another receiver running?")
+    server.serve_forever()
