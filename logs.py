@@ -11,19 +11,33 @@ import re
 
 from gunicorn.glogging import Logger as GunicornBaseLogger
 
+from models.luhn import luhn
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-# 12 to 19 digits in a row, as a card number is written; and what follows the name of a security code.
-CARD_NUMBER = re.compile(r"(?<![\w.])\d(?:[ -]?\d){11,18}(?!\w)")
-SECURITY_CODE = re.compile(r"(?i)\b(cvv2?|cvc2?)\b(\W{1,8})\d{3,4}(?!\d)")
+# Digits in a row, as a card number may be written or quoted; and what follows the name of a security code.
+DIGITS = re.compile(r"\d(?:(?:[ .+-]|%20|\xa0){0,2}\d){12,}")
+SECURITY_CODE = re.compile(r"(?i)(cvv2?|cvc2?|security_code)(\w*)(\W{1,8})\d{3,4}(?!\d)")
 QUOTED_REQUEST = re.compile(r"(Invalid request from ip=\S+?): .*", re.DOTALL)
+CARD_LENGTHS = range(13, 20)  # ISO/IEC 7812-1
 
 
 def scrub(text: str) -> str:
     """The text with card numbers and security codes masked."""
     text = QUOTED_REQUEST.sub(r"\1: it is not HTTP", text)
-    text = SECURITY_CODE.sub(r"\1\2***", text)
-    return CARD_NUMBER.sub("[number]", text)
+    text = SECURITY_CODE.sub(r"\1\2\3***", text)
+    return DIGITS.sub(_mask_card, text)
+
+
+def _mask_card(match: re.Match[str]) -> str:
+    """Masked if groups of it are a card number; times and counts are for the operator to read."""
+    groups = re.split(r"\D+", match[0].replace("%20", " "))
+    for first in range(len(groups)):
+        for last in range(first + 1, len(groups) + 1):
+            number = "".join(groups[first:last])
+            if len(number) in CARD_LENGTHS and luhn(number):
+                return "[number]"
+    return match[0]
 
 
 class ScrubbingFormatter(logging.Formatter):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.payments import PAYMENTS
 from jobs.refunds import REFUNDS
-from jobs.wake import wake
+from jobs.wake import WAKE_TTL_S, wake
 from jobs.webhooks import WEBHOOKS
 from jobs.work import Work, commit, stopping
 from models.base import db, mark_due, now
@@ -45,7 +45,8 @@ class Clock:
     def __init__(self, app: Flask):
         self._app = app
         self._next_sweep = 0.0
-        self._redis_silent_since: float | None = None
+        self._silent_since: float | None = None
+        self._distrusted_until = 0.0
         self._drains: dict[str, threading.Thread] = {}
 
     def run(self) -> None:
@@ -69,14 +70,29 @@ class Clock:
         db.session.remove()
         heard = [wake(work.queue) for work in due]
         if due:
-            self._redis_silent_since = None if all(heard) else self._redis_silent_since or time.monotonic()
+            self._listen(all(heard))
         # Whatever the reason: Redis away, a job lost while its wake lives on, workers hung or suspended.
-        silent = self._redis_silent_since
-        for work in due if silent and time.monotonic() - silent >= PATIENCE_S else waiting:
+        for work in due if self._alone() else waiting:
             self._drain_inline(work)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             sweep()
+
+    def _listen(self, heard: bool) -> None:
+        """Note whether Redis hears us. One that comes back may hold wakes whose jobs never came: until they
+        have expired, it is not relied on.
+        """
+        now_s = time.monotonic()
+        if not heard:
+            self._silent_since = self._silent_since or now_s
+        elif self._silent_since is not None:
+            self._silent_since, self._distrusted_until = None, now_s + WAKE_TTL_S
+
+    def _alone(self) -> bool:
+        """Whether the clock has to do the work itself."""
+        now_s = time.monotonic()
+        silent = self._silent_since is not None and now_s - self._silent_since >= PATIENCE_S
+        return silent or now_s < self._distrusted_until
 
     def _reign(self, connection: Connection) -> None:
         """Hold the lock as long as its connection lives, and tick."""

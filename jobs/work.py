@@ -138,8 +138,10 @@ class Work(Generic[TaskData, Outcome]):
 
     def run_one(self, row_id: str) -> None:
         """Do the work of one row here and now, due or not, unless somebody else holds it."""
-        task = self._claim_rows("SELECT :id AS id", {"id": row_id}, extra="AND claim_id IS NULL")
-        self._settle([(each, self._try_act(each)) for each in task])
+        tasks = self._claim_rows(
+            "SELECT :id AS id", {"id": row_id}, extra="AND claim_id IS NULL AND due_at IS NOT NULL"
+        )
+        self._settle([(task, self._try_act(task)) for task in tasks])
 
     def has_due(self, late_s: float = 0) -> bool:
         """Whether a claim now would find anything, that has been due for `late_s` seconds."""

@@ -36,18 +36,19 @@ def core_app(its_settings: Settings) -> Flask:
 
 def wait_for_schema(stopping: Event) -> None:
     """Wait, for a worker that was started before the web server has made the tables."""
-    told = False
+    told = ""
     while not stopping.is_set():
         try:
             if db.session.scalar(text("SELECT to_regclass('merchants') IS NOT NULL")):
                 return
-        except OperationalError:
-            pass  # not up yet: the same as not made yet
+            why = "it has no tables yet"
+        except OperationalError as error:
+            why = str(error.orig).strip().splitlines()[0]
         finally:
             db.session.remove()
-        if not told:
-            log.info("waiting for the database and its tables (DATABASE_URL)")
-            told = True
+        if why != told:
+            log.warning("waiting for the database (DATABASE_URL): %s", why)
+            told = why
         stopping.wait(RETRY_S)
 
 

@@ -11,6 +11,7 @@ from datetime import date
 
 from models import vault
 from models.errors import Refused, bad_request
+from models.luhn import luhn
 
 VPA_PATTERN = re.compile(r"[a-zA-Z0-9._-]{2,256}@[a-zA-Z][a-zA-Z0-9]{2,63}")
 CARD_NUMBER_PATTERN = re.compile(r"[0-9]{13,19}")  # ISO/IEC 7812-1
@@ -70,15 +71,6 @@ def check_card(
     if re.search(r"\d{12,}", re.sub(r"[ -]", "", holder_name)):
         raise bad_request("The holder's name must not hold a number.", field="card.holder_name")
     return Card(number=digits, expiry_month=month, expiry_year=year, cvv=cvv, holder_name=holder_name)
-
-
-def luhn(digits: str) -> bool:
-    """The check digit of ISO/IEC 7812-1, Annex B."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (2 if place % 2 else 1)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
 
 
 # Issuer prefixes, as (first, last) of the leading digits. The first match wins.

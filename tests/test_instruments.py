@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import Refused
-from models.instruments import Card, card_network, check_card, check_vpa, luhn
+from models.instruments import Card, card_network, check_card, check_vpa
+from models.luhn import luhn
 
 
 @pytest.mark.parametrize(
