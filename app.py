@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from flask import Flask
-from gunicorn.errors import AppImportError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import ConfigError, Settings, load
+from models.base import db
 from models.context import core_app, prepare_database
 from models.merchants import seed_test_merchant
 from routes import BLUEPRINTS, pages
@@ -51,11 +51,14 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def web_app() -> Flask:
-    """For gunicorn: what create_app() finds wrong ends it with one line, not with a traceback a process."""
+    """For gunicorn, which makes the app once and then forks: what is wrong ends it with one line."""
     try:
-        return create_app()
+        app = create_app()
     except ConfigError as error:
-        raise AppImportError(f"error: {error}") from None
+        raise SystemExit(f"error: {error}") from None
+    with app.app_context():
+        db.engine.dispose()  # every process opens its own connections
+    return app
 
 
 if __name__ == "__main__":

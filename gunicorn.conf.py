@@ -12,6 +12,7 @@ except ConfigError as error:
 
 logs.set_up(_settings.log_level)
 wsgi_app = "app:web_app()"
+preload_app = True  # made once, before the fork: one check of the database, one copy in memory
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host  # IPv6
 bind = [f"{_host}:{port}" for port in (_settings.port, _settings.dashboard_port, _settings.checkout_port)]
 workers = _settings.web_workers

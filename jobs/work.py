@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def commit() -> None:
         wake(queue)
 
 
-class Work(Generic[TaskData, Outcome]):
+class Work(ABC, Generic[TaskData, Outcome]):
     """One kind of work. Subclasses say which rows are due, and how to prepare, act and settle."""
 
     queue: ClassVar[str]
@@ -87,21 +88,21 @@ class Work(Generic[TaskData, Outcome]):
             f"ORDER BY due_at LIMIT :limit {'FOR UPDATE SKIP LOCKED' if lock else ''}"
         )
 
+    @abstractmethod
     def prepare(self, rows: Sequence[Any]) -> Iterable[tuple[str, TaskData]]:
         """What each act needs, read in the claim's transaction."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, data: TaskData) -> Outcome:
         """Talk to the outside world. No session, no transaction."""
-        raise NotImplementedError
 
     def lock(self, ids: list[str]) -> Sequence[Any]:
         """The rows, locked in one fixed order (with what settling them changes beside)."""
         return self.lock_rows(self.model, ids)
 
+    @abstractmethod
     def settle(self, row: Any, data: TaskData, outcome: Outcome) -> None:
         """Apply the outcome to a row that is still ours, and take `claim_id` off it."""
-        raise NotImplementedError
 
     # --- the protocol ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from marshmallow import Schema, fields
 from sqlalchemy import ARRAY, ForeignKey, Identity, LargeBinary, Text, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm.interfaces import ORMOption
 
 from config import settings
 from models import signatures, vault
@@ -177,9 +178,12 @@ class WebhookDelivery(Model):
                 mark_due("webhooks")
 
     @classmethod
-    def of_merchant(cls, merchant_id: str, delivery_id: str, *, lock: bool = False) -> WebhookDelivery:
-        query = select(cls).where(cls.id == delivery_id, cls.merchant_id == merchant_id)
-        delivery = db.session.scalar(query.with_for_update(key_share=True) if lock else query)
+    def of_merchant(
+        cls, merchant_id: str, delivery_id: str, *load: ORMOption, lock: bool = False
+    ) -> WebhookDelivery:
+        """The delivery, with what `load` names loaded beside it."""
+        query = select(cls).where(cls.id == delivery_id, cls.merchant_id == merchant_id).options(*load)
+        delivery = db.session.scalar(query.with_for_update(of=cls, key_share=True) if lock else query)
         if delivery is None:
             raise not_found("Webhook delivery")
         return delivery

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload, selectinload
 
 from models.base import db
-from models.errors import bad_request, not_found
+from models.errors import bad_request
 from models.merchants import Merchant
 from models.webhooks import (
     EVENT_TYPES,
@@ -154,14 +154,8 @@ def list_deliveries(args):
 @blp.response(200, WebhookDeliveryWithAttemptsSchema)
 def get_delivery(delivery_id):
     """Get a delivery with every attempt."""
-    delivery = db.session.scalar(
-        select(WebhookDelivery)
-        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.merchant_id == g.merchant_id)
-        .options(selectinload(WebhookDelivery.attempt_log))
-    )
-    if delivery is None:
-        raise not_found("Webhook delivery")
-    return delivery
+    attempts = selectinload(WebhookDelivery.attempt_log)
+    return WebhookDelivery.of_merchant(g.merchant_id, delivery_id, attempts)
 
 
 @blp.post("/webhooks/<id:delivery_id>/retry")
@@ -170,13 +164,7 @@ def get_delivery(delivery_id):
 @blp.response(200, WebhookDeliverySchema)
 def retry_delivery(delivery_id):
     """Try a delivery once more, now."""
-    delivery = db.session.scalar(
-        select(WebhookDelivery)
-        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.merchant_id == g.merchant_id)
-        .options(joinedload(WebhookDelivery.endpoint, innerjoin=True))
-        .with_for_update(of=WebhookDelivery, key_share=True)
-    )
-    if delivery is None:
-        raise not_found("Webhook delivery")
+    endpoint = joinedload(WebhookDelivery.endpoint, innerjoin=True)
+    delivery = WebhookDelivery.of_merchant(g.merchant_id, delivery_id, endpoint, lock=True)
     delivery.retry()
     return delivery

@@ -53,7 +53,7 @@ def test_the_web_server_says_what_is_wrong_in_a_line(environ: dict[str, str]) ->
         timeout=60,
         check=False,
     )
-    assert done.returncode != 0
+    assert done.returncode == 1
     assert "error: DATABASE_URL: The database cannot be reached: " in done.stderr
     assert "Connection refused" in done.stderr
     assert "Traceback" not in done.stderr
