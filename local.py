@@ -62,7 +62,6 @@ class Gateway:
 def main() -> int:
     """Run until Ctrl-C or SIGTERM. Exit code 1, and one line that says why, if it can't start."""
     stop_on_signals()
-    gateway = None
     try:
         gateway = Gateway(load())
         with locked(gateway.data_dir):
@@ -98,7 +97,7 @@ def psql() -> None:
     settings = load()
     program = postgres_program("psql")
     url = settings.database_url
-    if url is None:
+    if not url:
         pid_file = settings.data_dir.resolve() / "postgres" / "postmaster.pid"
         if not pid_file.exists():
             sys.exit("error: the gateway is not running; start it with: make run")

@@ -13,9 +13,7 @@ from jobs.work import DUE, Work
 from models.base import db
 from models.webhooks import AttemptResult, WebhookDelivery, WebhookEndpoint
 
-ENDPOINT_SHARE = (
-    16  # deliveries to one endpoint at once, over all workers: a dead one holds no more than this
-)
+ENDPOINT_SHARE = 16  # deliveries to one endpoint at once, over all workers: a dead one holds no more
 
 
 class WebhookWork(Work[Post, AttemptResult]):

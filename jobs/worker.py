@@ -85,9 +85,7 @@ class Supervisor:
                     if process is not None:
                         log.warning("%s ended (exit code %s), it is started again", name, process.exitcode)
                     self._start(name)
-            time.sleep(
-                RESTART_PAUSE_S
-            )  # a signal ends this sleep's loop, not the sleep: at most one pause late
+            time.sleep(RESTART_PAUSE_S)  # a signal does not cut it short: we end at most one pause late
         return self._end()
 
     def _start(self, name: str) -> None:
