@@ -1,36 +1,54 @@
 """One signed POST to somebody else's server, which may be slow, hostile or gone. It never raises, and it
-never takes longer than TOTAL_TIMEOUT_S (plus what the name server takes).
+never takes longer than TOTAL_TIMEOUT_S.
 """
 
 from __future__ import annotations
 
+import errno
+import http.client
+import io
 import logging
 import os
 import socket
+import ssl
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 import urllib3
-from requests_hardened import Config as HardenedConfig
-from requests_hardened import HTTPSession
-from requests_hardened.ip_filter import InvalidIPAddress
+from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from jobs import addresses
 from models.signatures import hex_signature, standard_signature
 from models.webhooks import AttemptResult
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 5  # the name's lookup included
 TOTAL_TIMEOUT_S = 10
 RESPONSE_READ_BYTES = 65_536  # what a receiver may answer before we hang up
 RESPONSE_KEPT_CHARS = 4096
+ANSWER_MAX_BYTES = 131_072  # on the wire, with headers, trailers and interim answers: no honest one has more
+POOLED_ENDPOINTS = 256  # servers whose connections are kept open in one process
+POOLED_CONNECTIONS = 16  # to one of them
 USER_AGENT = "PaymentGateway-Webhooks/1.0"
+
+# OpenSSL's reasons to reject a certificate (x509_vfy.h).
+CERTIFICATE_ERRORS = {
+    9: "certificate not valid yet",
+    10: "certificate expired",
+    62: "the certificate is for another name",
+    64: "the certificate is for another address",
+}
 
 
 @dataclass(frozen=True)
@@ -46,31 +64,29 @@ class Post:
 
 def post(message: Post) -> AttemptResult:
     """POST it once, signed with both schemes."""
-    timestamp_s = int(time.time())
-    standard = (message.message_id, timestamp_s, message.body)
-    signatures = [standard_signature(secret, *standard) for secret in message.secrets]
-    headers = {
-        "Content-Type": "application/json; charset=utf-8",
-        "Accept-Encoding": "identity",
-        "webhook-id": message.message_id,
-        "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": " ".join(signatures),
-        "X-Webhook-Signature": hex_signature(message.secrets[0], message.body),
-    }
     started = time.monotonic()
     with Deadline(TOTAL_TIMEOUT_S) as deadline:
         try:
             session = _session(message.allow_private)
-            with session.post(message.url, data=message.body, headers=headers, stream=True) as response:
+            with session.post(
+                message.url,
+                data=message.body,
+                headers=_headers(message),
+                timeout=(CONNECT_TIMEOUT_S, TOTAL_TIMEOUT_S),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
                 text = _read(response)
             if deadline.over:  # what was cut off may look like a whole answer
-                raise requests.Timeout
+                raise TimeoutError
         except Exception as error:
             if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
                 log.warning("posting to %s broke: %r", message.url, error)
             took_ms = _since(started)
-            timed_out = deadline.over or isinstance(error, requests.ReadTimeout) or "timed out" in repr(error)
-            words = f"timed out after {took_ms / 1000:.0f} s" if timed_out else in_plain_words(error)
+            if deadline.over or any(isinstance(cause, TimeoutError) for cause in _causes(error)):
+                words = f"timed out after {took_ms / 1000:.0f} s"
+            else:
+                words = in_plain_words(error)
             return AttemptResult(duration_ms=took_ms, error=words)
     return AttemptResult(
         duration_ms=_since(started),
@@ -84,22 +100,37 @@ def post(message: Post) -> AttemptResult:
 
 def in_plain_words(error: Exception) -> str:
     """What went wrong on the way, for the merchant who reads the log."""
-    text = repr(error)
-    if isinstance(error, InvalidIPAddress):
-        return "the address is not public"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "certificate expired" if "expired" in text else "the certificate could not be verified"
-    for sign, words in (
-        ("refused", "connection refused"),
-        ("reset", "connection reset"),
-        ("NameResolution", "the name does not resolve"),
-        ("resolve domain", "the name does not resolve"),
-        ("RemoteDisconnected", "hung up without an answer"),
-        ("unreachable", "host unreachable"),
-    ):
-        if sign in text:
-            return words
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return CERTIFICATE_ERRORS.get(cause.verify_code, "the certificate could not be verified")
+        for kind, words in PLAIN_WORDS:
+            if isinstance(cause, kind):
+                return words
+        if isinstance(cause, OSError) and cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            return "host unreachable"
     return f"could not be sent ({type(error).__name__})"
+
+
+class EndlessAnswer(OSError):
+    """The receiver sends more than ANSWER_MAX_BYTES."""
+
+
+# In this order: some are subclasses of others.
+PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (addresses.NotPublic, "the address is not public"),
+    (addresses.LookupTimeout, "the name server did not answer"),
+    (socket.gaierror, "the name does not resolve"),
+    (ssl.SSLError, "the TLS handshake failed"),
+    (EndlessAnswer, "the answer does not end"),
+    (ConnectionRefusedError, "connection refused"),
+    (http.client.RemoteDisconnected, "hung up without an answer"),
+    (ConnectionResetError, "connection reset"),
+    (BrokenPipeError, "connection reset"),
+    (http.client.IncompleteRead, "hung up in the middle of its answer"),
+    (http.client.HTTPException, "the answer is not HTTP"),
+    (urllib3.exceptions.InvalidHeader, "the answer is not HTTP"),
+    (requests.exceptions.InvalidURL, "the URL cannot be called"),
+)
 
 
 class Deadline:
@@ -142,15 +173,61 @@ class Deadline:
             self._line.close()
 
 
-class _Watched:
-    """A connection that the thread's deadline can cut, new or reused."""
+class _BoundedAnswer(http.client.HTTPResponse):
+    """An answer that is counted as it comes in, and whose interim parts (RFC 9110, 15.2) are passed over."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Counted(sock))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status in (100, 101) or status >= 200:  # 100: the caller passes over it
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
+class _Counted(io.RawIOBase):
+    def __init__(self, sock: socket.socket) -> None:
+        self._raw = sock.makefile("rb", buffering=0)
+        self._left = ANSWER_MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise EndlessAnswer
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Guarded:
+    """A connection to an address that was checked, whose answers are bounded, and which the thread's
+    deadline can cut, new or reused.
+    """
 
     sock: Any
+    response_class: Any = _BoundedAnswer
+    allow_private = False
 
     def _new_conn(self) -> socket.socket:
-        connection = super()._new_conn()  # type: ignore[misc]
-        _local.deadline.watch(connection)
-        return connection
+        line = addresses.connect(
+            self._dns_host,  # type: ignore[attr-defined]
+            self.port,  # type: ignore[attr-defined]
+            allow_private=self.allow_private,
+            timeout_s=CONNECT_TIMEOUT_S,
+            options=self.socket_options,  # type: ignore[attr-defined]
+        )
+        _local.deadline.watch(line)
+        return line
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
@@ -158,61 +235,107 @@ class _Watched:
         super().putrequest(*args, **kwargs)  # type: ignore[misc]
 
 
-class _WatchedHTTP(_Watched, HTTPConnection):
+class _GuardedHTTP(_Guarded, HTTPConnection):
     pass
 
 
-class _WatchedHTTPS(_Watched, HTTPSConnection):
+class _GuardedHTTPS(_Guarded, HTTPSConnection):
     pass
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
+    ConnectionCls = _GuardedHTTP
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
+    ConnectionCls = _GuardedHTTPS
+
+
+class _FreeHTTPPool(HTTPConnectionPool):
+    ConnectionCls = type("_FreeHTTP", (_GuardedHTTP,), {"allow_private": True})
+
+
+class _FreeHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = type("_FreeHTTPS", (_GuardedHTTPS,), {"allow_private": True})
 
 
 _local = threading.local()
+_sessions: dict[bool, requests.Session] = {}
+_one_makes_it = threading.Lock()
 
 
-def _session(allow_private: bool) -> HTTPSession:
-    """A session a thread, so that connections are reused and nothing is shared."""
-    sessions = _local.__dict__.setdefault("sessions", {})
-    if allow_private not in sessions:
-        session = HTTPSession(
-            HardenedConfig(
-                ip_filter_enable=not allow_private,
-                ip_filter_allow_loopback_ips=False,
-                never_redirect=True,
-                default_timeout=(CONNECT_TIMEOUT_S, TOTAL_TIMEOUT_S),
-                user_agent_override=USER_AGENT,
+def _session(allow_private: bool) -> requests.Session:
+    """The process' session: its threads share the connections, and nothing else is kept between posts."""
+    with _one_makes_it:
+        if allow_private not in _sessions:
+            session = requests.Session()
+            session.trust_env = (
+                False  # no proxy, no .netrc: the environment is ours, the URL is the merchant's
             )
-        )
-        session.headers["User-Agent"] = USER_AGENT
-        session.trust_env = False  # no proxy, no .netrc: the environment is ours, the URL is the merchant's
-        for adapter in session.adapters.values():
-            pools = {"http": _HTTPPool, "https": _HTTPSPool}
-            adapter.poolmanager.pool_classes_by_scheme = pools
-        sessions[allow_private] = session
-    return sessions[allow_private]
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            pools = (_FreeHTTPPool, _FreeHTTPSPool) if allow_private else (_HTTPPool, _HTTPSPool)
+            for scheme, pool in zip(("http", "https"), pools, strict=True):
+                adapter = HTTPAdapter(POOLED_ENDPOINTS, POOLED_CONNECTIONS)
+                adapter.poolmanager.pool_classes_by_scheme = {scheme: pool}
+                session.mount(f"{scheme}://", adapter)
+            _sessions[allow_private] = session
+    return _sessions[allow_private]
+
+
+def _headers(message: Post) -> dict[str, str]:
+    timestamp_s = int(time.time())
+    standard = (message.message_id, timestamp_s, message.body)
+    return {
+        "Content-Type": "application/json; charset=utf-8",
+        "Accept-Encoding": "identity",
+        "User-Agent": USER_AGENT,
+        "webhook-id": message.message_id,
+        "webhook-timestamp": str(timestamp_s),
+        "webhook-signature": " ".join(standard_signature(secret, *standard) for secret in message.secrets),
+        "X-Webhook-Signature": hex_signature(message.secrets[0], message.body),  # the newest secret's
+    }
 
 
 def _read(response: requests.Response) -> str:
     """The first characters of the answer, as they came: nothing is unpacked, nothing is read to its end."""
     received = b""
-    for chunk in response.raw.stream(8192, decode_content=False):
-        received += chunk
-        if len(received) >= RESPONSE_READ_BYTES:
-            break
-    return received.decode("utf-8", "replace").replace("\0", "�")[:RESPONSE_KEPT_CHARS]
+    try:
+        for chunk in response.raw.stream(8192, decode_content=False):
+            received += chunk
+            if len(received) >= RESPONSE_READ_BYTES:
+                break
+    except Exception as error:
+        if not any(isinstance(cause, EndlessAnswer) for cause in _causes(error)):
+            raise
+    return received.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS]
 
 
 def _retry_after_s(response: requests.Response) -> int | None:
-    """The Retry-After of a 429 or 503, in seconds (RFC 9110, 10.2.3; the date form is left alone)."""
+    """The Retry-After of a 429 or 503, in seconds from now (RFC 9110, 10.2.3: a number, or a date)."""
     value = response.headers.get("Retry-After", "")
-    return int(value) if response.status_code in (429, 503) and value.isdecimal() and len(value) < 7 else None
+    if response.status_code not in (429, 503):
+        return None
+    if value.isascii() and value.isdecimal():
+        return int(value[:9])
+    try:
+        at = parsedate_to_datetime(value)
+        return max(0, int((at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it was made of, the outermost first, each once."""
+    waiting, seen = [error], set()
+    while waiting:
+        each = waiting.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        context = None if each.__suppress_context__ else each.__context__
+        inner = (each.__cause__, getattr(each, "reason", None), *each.args, context)
+        waiting += [one for one in inner if isinstance(one, BaseException)]
 
 
 def _since(started: float) -> int:

@@ -9,6 +9,7 @@ from marshmallow import Schema, fields, validate
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload, selectinload
 
+from jobs.addresses import check_target
 from models.base import db
 from models.errors import bad_request
 from models.merchants import Merchant
@@ -74,6 +75,7 @@ class DeliveryListSchema(Schema):
 @blp.response(201, WebhookEndpointWithSecretSchema)
 def create_endpoint(body):
     """Register an endpoint. The answer holds its signing secret."""
+    check_target(body["url"])
     Merchant.lock(g.merchant_id)  # one at a time, or the limit could be passed
     mine = (WebhookEndpoint.merchant_id == g.merchant_id, WebhookEndpoint.deleted_at.is_(None))
     if (db.session.scalar(select(func.count()).where(*mine)) or 0) >= ENDPOINTS_MAX:
@@ -108,6 +110,8 @@ def get_endpoint(endpoint_id):
 @blp.response(200, WebhookEndpointSchema)
 def change_endpoint(body, endpoint_id):
     """Change an endpoint's url, events or enabled."""
+    if "url" in body:
+        check_target(body["url"])
     endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True)
     endpoint.change(body)
     return endpoint
