@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from config import ConfigError, Settings, load
 from models.base import db
 from models.context import core_app, prepare_database
-from models.merchants import seed_test_merchant
+from models.seed import seed_test_merchant
 from routes import BLUEPRINTS, pages
 from routes.auth import limiter
 from routes.errors import register_error_handlers

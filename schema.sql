@@ -224,23 +224,48 @@ CREATE TRIGGER ledger_entries_immutable BEFORE UPDATE OR DELETE ON ledger_entrie
 CREATE TRIGGER events_immutable BEFORE UPDATE OR DELETE ON events
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 
--- Where a merchant wants to hear of it. A deleted endpoint stays, for its delivery log.
+-- Where a merchant wants to hear of it. A deleted endpoint stays, for its delivery log. After a rotation the
+-- previous secret signs too until it expires; then it is kept to tell "old secret" from "wrong secret".
 CREATE TABLE webhook_endpoints (
     id               text PRIMARY KEY CHECK (id ~ '^we_[A-Za-z0-9]{16}$'),
     seq              bigint GENERATED ALWAYS AS IDENTITY,
     merchant_id      text NOT NULL REFERENCES merchants,
     url              text NOT NULL CHECK (url ~ '^https?://' AND length(url) <= 2048),
+    description      text CHECK (length(description) <= 255),
     events           text[] NOT NULL DEFAULT '{*}' CHECK (cardinality(events) > 0),
     enabled          boolean NOT NULL DEFAULT true,
     disabled_reason  text,
+    disabled_at      timestamptz,
+    failing_since    timestamptz,                   -- the first failure after which nothing succeeded
+    slow             boolean NOT NULL DEFAULT false, -- its last answer was: it waits in the slow lane
     secret_encrypted bytea NOT NULL,
+    previous_secret_encrypted  bytea,
+    previous_secret_expires_at timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
     deleted_at       timestamptz,
-    CHECK (enabled = (disabled_reason IS NULL)),
+    CHECK (enabled = (disabled_reason IS NULL) AND enabled = (disabled_at IS NULL)),
+    CHECK ((previous_secret_encrypted IS NULL) = (previous_secret_expires_at IS NULL)),
     CHECK (deleted_at IS NULL OR NOT enabled)
 );
 CREATE INDEX webhook_endpoints_merchant ON webhook_endpoints (merchant_id, created_at DESC, seq DESC);
+
+-- Failed deliveries asked for again all at once; a delivery names the last such request that it is part of.
+CREATE TABLE webhook_retries (
+    id             text PRIMARY KEY CHECK (id ~ '^whr_[A-Za-z0-9]{16}$'),
+    seq            bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id    text NOT NULL REFERENCES merchants,
+    endpoint_id    text REFERENCES webhook_endpoints,  -- null: all of them
+    since          timestamptz NOT NULL,
+    until          timestamptz NOT NULL,
+    include_missed boolean NOT NULL DEFAULT false,  -- also events that it was never told of
+    total          integer NOT NULL CHECK (total >= 0),
+    has_more       boolean NOT NULL DEFAULT false,  -- there were more than one request may take
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    CHECK (since < until),
+    CHECK (NOT include_missed OR endpoint_id IS NOT NULL)
+);
+CREATE INDEX webhook_retries_newest ON webhook_retries (merchant_id, created_at DESC, seq DESC);
 
 -- One event for one endpoint.
 CREATE TABLE webhook_deliveries (
@@ -250,6 +275,8 @@ CREATE TABLE webhook_deliveries (
     event_id         text NOT NULL REFERENCES events,
     endpoint_id      text NOT NULL REFERENCES webhook_endpoints,
     event_type       text NOT NULL,
+    order_id         text REFERENCES orders,        -- what is told of one order is told in order
+    retry_id         text REFERENCES webhook_retries,
     status           text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'success', 'failed')),
     attempts         integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     last_attempt_at  timestamptz,
@@ -274,18 +301,40 @@ CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at) WHERE due_at 
 CREATE INDEX webhook_deliveries_due_by_endpoint ON webhook_deliveries (endpoint_id, due_at)
     WHERE due_at IS NOT NULL;
 CREATE INDEX webhook_deliveries_running ON webhook_deliveries (endpoint_id) WHERE claim_id IS NOT NULL;
+-- Whether an earlier event of the same order still waits for its first attempt.
+CREATE INDEX webhook_deliveries_first ON webhook_deliveries (endpoint_id, order_id, seq)
+    WHERE due_at IS NOT NULL AND attempts = 0;
+CREATE INDEX webhook_deliveries_failed
+    ON webhook_deliveries (merchant_id, (coalesce(last_attempt_at, created_at))) WHERE status = 'failed';
+CREATE INDEX webhook_deliveries_of_retry ON webhook_deliveries (retry_id) WHERE retry_id IS NOT NULL;
 
 -- Each try of a delivery, as it went.
 CREATE TABLE webhook_attempts (
     delivery_id   text NOT NULL REFERENCES webhook_deliveries,
     number        integer NOT NULL CHECK (number > 0),
     attempted_at  timestamptz NOT NULL DEFAULT now(),
+    url           text NOT NULL,
     status_code   integer,
     response_body text CHECK (length(response_body) <= 4096),
     duration_ms   integer NOT NULL CHECK (duration_ms >= 0),
     error         text,                             -- in plain words; null = it was accepted
     PRIMARY KEY (delivery_id, number)
 );
+
+-- Who did what that matters for security. Only ever added to.
+CREATE TABLE audit_log (
+    id          text PRIMARY KEY CHECK (id ~ '^aud_[A-Za-z0-9]{16}$'),
+    seq         bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id text NOT NULL REFERENCES merchants,
+    actor       text NOT NULL,                      -- an API key's id, or "gateway"
+    action      text NOT NULL,
+    subject_id  text NOT NULL,                      -- what it was done to
+    details     jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(details) = 'object'),
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX audit_log_newest ON audit_log (merchant_id, created_at DESC, seq DESC);
+CREATE TRIGGER audit_log_immutable BEFORE UPDATE OR DELETE ON audit_log
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
 
 -- The first answer to a request, kept with its effect in one transaction: both exist or neither does.
 -- A request that is still running holds an advisory lock on its key, which dies with its connection.

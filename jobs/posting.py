@@ -87,8 +87,9 @@ def post(message: Post) -> AttemptResult:
                 words = f"timed out after {took_ms / 1000:.0f} s"
             else:
                 words = in_plain_words(error)
-            return AttemptResult(duration_ms=took_ms, error=words)
+            return AttemptResult(message.url, duration_ms=took_ms, error=words)
     return AttemptResult(
+        message.url,
         duration_ms=_since(started),
         status_code=response.status_code,
         response_body=text,

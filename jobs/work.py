@@ -88,6 +88,9 @@ class Work(ABC, Generic[TaskData, Outcome]):
             f"ORDER BY due_at LIMIT :limit {'FOR UPDATE SKIP LOCKED' if lock else ''}"
         )
 
+    def before_claim(self) -> None:
+        """What else a claim needs at the start of its transaction."""
+
     @abstractmethod
     def prepare(self, rows: Sequence[Any]) -> Iterable[tuple[str, TaskData]]:
         """What each act needs, read in the claim's transaction."""
@@ -157,6 +160,7 @@ class Work(ABC, Generic[TaskData, Outcome]):
     def _claim(self, limit: int) -> list[Task[TaskData]]:
         if limit <= 0:
             return []
+        self.before_claim()
         return self._claim_rows(self.due_sql(lock=True), {"limit": limit, "late_s": 0})
 
     def _claim_rows(self, due: str, params: dict[str, Any], extra: str = "") -> list[Task[TaskData]]:

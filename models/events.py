@@ -11,6 +11,7 @@ from sqlalchemy import ForeignKey, Identity, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import Minor, Model, Timestamp, db, new_id, now
+from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import WebhookDelivery
 
 if TYPE_CHECKING:
@@ -48,8 +49,16 @@ class Event(Model):
     refund: Mapped[Refund | None] = relationship(lazy="raise")
 
     @classmethod
-    def record(cls, event_type: str, merchant_id: str, order_id: str | None, **told: Told) -> None:
-        """Write the event and its deliveries into the current transaction.
+    def record(
+        cls,
+        event_type: str,
+        merchant_id: str,
+        order_id: str | None,
+        *,
+        only: WebhookEndpoint | None = None,
+        **told: Told,
+    ) -> list[WebhookDelivery]:
+        """Write the event and its deliveries into the current transaction; returns those.
 
         `told` are the objects as they now are: `payment=...`, `refund=...`, `order=...`.
         """
@@ -71,7 +80,7 @@ class Event(Model):
             created_at=now(),
         )
         db.session.add(event)
-        WebhookDelivery.plan(merchant_id=merchant_id, event_id=event_id, event_type=event_type)
+        return WebhookDelivery.plan(event, only=only)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 
-from argon2 import PasswordHasher
 from sqlalchemy import ForeignKey, LargeBinary, func, select
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from models import vault
 from models.base import Model, db
-from models.webhooks import WebhookEndpoint
 
 LAST_USED_PRECISION = timedelta(minutes=1)  # a write for every request would cost more than it tells
-
-SEED_LOCK = 7_264_003  # advisory; any number that nobody else uses
 
 # The seeded merchant of a local gateway: the same everywhere, so that examples can be pasted.
 TEST_MERCHANT_ID = "mer_TestMerchant0001"
@@ -80,28 +76,3 @@ class ApiKey(Model):
         """Committed at once: signing in comes before a request's own transaction and holds no lock in it."""
         self.last_used_at = at
         db.session.commit()
-
-
-def seed_test_merchant() -> None:
-    """Make the test merchant, its key and its (still disabled) webhook endpoint, unless they exist."""
-    db.session.execute(select(func.pg_advisory_xact_lock(SEED_LOCK)))  # every web process comes here at once
-    if db.session.get(Merchant, TEST_MERCHANT_ID):
-        vault.unseal(db.session.get_one(ApiKey, TEST_API_KEY).secret_encrypted)  # the right SECRET_KEY?
-        db.session.rollback()
-        return
-    db.session.add(
-        Merchant(
-            id=TEST_MERCHANT_ID,
-            name="Test Merchant",
-            email=TEST_EMAIL,
-            password_hash=PasswordHasher().hash(TEST_PASSWORD),
-            role="operator",
-        )
-    )
-    db.session.flush()
-    db.session.add(
-        ApiKey(id=TEST_API_KEY, merchant_id=TEST_MERCHANT_ID, secret_encrypted=vault.seal(TEST_API_SECRET))
-    )
-    endpoint = WebhookEndpoint.create(TEST_MERCHANT_ID, url=TEST_WEBHOOK_URL, events=["*"], enabled=False)
-    endpoint.disabled_reason = "not switched on yet"
-    db.session.commit()

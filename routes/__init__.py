@@ -1,6 +1,6 @@
 """The HTTP interface: one blueprint per resource; auth, errors, pagination and writes beside them."""
 
-from routes import events, health, ledger, orders, payments, refunds, test, webhooks
+from routes import events, health, ledger, orders, payments, refunds, test, webhook_endpoints, webhooks
 
 BLUEPRINTS = (
     health.blp,
@@ -9,6 +9,7 @@ BLUEPRINTS = (
     refunds.blp,
     ledger.blp,
     events.blp,
+    webhook_endpoints.blp,
     webhooks.blp,
     test.blp,
 )

@@ -22,7 +22,7 @@ limiter = Limiter(get_remote_address, storage_uri="memory://")
 
 
 def authenticated(view: View) -> View:
-    """The view belongs to a merchant: `g.merchant_id` says which.
+    """The view belongs to a merchant: `g.merchant_id` says which, `g.actor` who is asking.
 
     Raises:
         Refused: AUTHENTICATION_ERROR; the same words for an unknown key and a wrong secret.
@@ -34,7 +34,7 @@ def authenticated(view: View) -> View:
         merchant = ApiKey.authenticate(key_id, secret) if key_id and secret else None
         if merchant is None:
             raise Refused("AUTHENTICATION_ERROR", "The API key or secret is missing or wrong.")
-        g.merchant_id = merchant.id
+        g.merchant_id, g.actor = merchant.id, key_id
         return view(*args, **kwargs)
 
     return cast(View, wrapper)

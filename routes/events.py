@@ -9,7 +9,7 @@ from sqlalchemy import select
 from models.base import db
 from models.errors import not_found
 from models.events import Event, EventSchema
-from models.webhooks import EVENT_TYPES
+from models.webhook_endpoints import EVENT_TYPES
 from routes.auth import authenticated
 from routes.fields import Blueprint, Text
 from routes.pagination import PageQuery, page, page_of

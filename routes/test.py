@@ -22,7 +22,8 @@ from models.merchants import (
 )
 from models.payments import Payment
 from models.refunds import Refund
-from models.webhooks import WebhookDelivery, WebhookEndpoint
+from models.webhook_endpoints import WebhookEndpoint
+from models.webhooks import WebhookDelivery
 from models.workers import Worker
 from routes.fields import Blueprint
 

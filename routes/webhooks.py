@@ -1,53 +1,25 @@
-"""Webhook endpoints, and the log of what was delivered to them."""
+"""The log of webhook deliveries, and trying them again."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from flask import g
 from marshmallow import Schema, fields, validate
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload, selectinload
 
-from jobs.addresses import check_target
-from models.base import db
+from models.base import Timestamp, db
 from models.errors import bad_request
-from models.merchants import Merchant
-from models.webhooks import (
-    EVENT_TYPES,
-    WebhookDelivery,
-    WebhookDeliverySchema,
-    WebhookDeliveryWithAttemptsSchema,
-    WebhookEndpoint,
-    WebhookEndpointSchema,
-    WebhookEndpointWithSecretSchema,
-)
+from models.webhook_endpoints import EVENT_TYPES, WebhookEndpoint
+from models.webhook_retries import WebhookRetry, WebhookRetrySchema
+from models.webhooks import WebhookDelivery, WebhookDeliverySchema, WebhookDeliveryWithAttemptsSchema
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, HttpUrl, Text, WholeNumber, each_once
+from routes.fields import Blueprint, Body, Text, WholeNumber
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
 
-ENDPOINTS_MAX = 16  # a merchant: every event is written once for each
 OFFSET_MAX = 10_000  # further back, filter: an offset is read through row by row
 
-blp = Blueprint("webhooks", __name__, url_prefix="/api/v1", description="How merchants hear of changes.")
-
-
-def event_filter(**options: Any) -> fields.List:
-    each = Text(validate=validate.OneOf(["*", *EVENT_TYPES]))
-    return fields.List(each, validate=[validate.Length(min=1, max=len(EVENT_TYPES)), each_once], **options)
-
-
-class NewEndpoint(Body):
-    url = HttpUrl(required=True, metadata={"example": "https://shop.example/webhook"})
-    events = event_filter(load_default=lambda: ["*"])
-    enabled = fields.Boolean(load_default=True)
-
-
-class EndpointChanges(Body):
-    url = HttpUrl()
-    events = event_filter()
-    enabled = fields.Boolean()
+blp = Blueprint("webhooks", __name__, url_prefix="/api/v1", description="What was sent, and how it went.")
 
 
 class DeliveryQuery(Body):
@@ -56,6 +28,10 @@ class DeliveryQuery(Body):
     status = Text(validate=validate.OneOf(["pending", "success", "failed"]))
     event = Text(validate=validate.OneOf(EVENT_TYPES))
     endpoint_id = Text()
+    event_id = Text()
+    retry_id = Text()
+    from_ = Timestamp(data_key="from")
+    to = Timestamp()
 
 
 class DeliveryListSchema(Schema):
@@ -65,68 +41,18 @@ class DeliveryListSchema(Schema):
     offset = fields.Integer()
 
 
-# --- endpoints -----------------------------------------------------------------------------------
+class TestsSchema(Schema):
+    data = fields.List(fields.Nested(WebhookDeliverySchema))
 
 
-@blp.post("/webhook_endpoints")
-@authenticated
-@writes
-@blp.arguments(NewEndpoint)
-@blp.response(201, WebhookEndpointWithSecretSchema)
-def create_endpoint(body):
-    """Register an endpoint. The answer holds its signing secret."""
-    check_target(body["url"])
-    Merchant.lock(g.merchant_id)  # one at a time, or the limit could be passed
-    mine = (WebhookEndpoint.merchant_id == g.merchant_id, WebhookEndpoint.deleted_at.is_(None))
-    if (db.session.scalar(select(func.count()).where(*mine)) or 0) >= ENDPOINTS_MAX:
-        raise bad_request(f"A merchant has at most {ENDPOINTS_MAX} webhook endpoints.")
-    return WebhookEndpoint.create(g.merchant_id, **body)
-
-
-@blp.get("/webhook_endpoints")
-@authenticated
-@blp.arguments(PageQuery, location="query")
-@blp.response(200, page_of(WebhookEndpointSchema))
-def list_endpoints(args):
-    """List endpoints, newest first."""
-    query = select(WebhookEndpoint).where(
-        WebhookEndpoint.merchant_id == g.merchant_id, WebhookEndpoint.deleted_at.is_(None)
+class RetryRequest(Body):
+    since = Timestamp(required=True, metadata={"description": "What failed at that time or later."})
+    until = Timestamp(metadata={"description": "And before this time; now, if it is not given."})
+    endpoint_id = Text(metadata={"description": "To this endpoint alone; else to all that are enabled."})
+    include_missed = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Also events of that time that the endpoint was never told of."},
     )
-    return page(query, WebhookEndpoint, args)
-
-
-@blp.get("/webhook_endpoints/<id:endpoint_id>")
-@authenticated
-@blp.response(200, WebhookEndpointSchema)
-def get_endpoint(endpoint_id):
-    """Get an endpoint."""
-    return WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id)
-
-
-@blp.patch("/webhook_endpoints/<id:endpoint_id>")
-@authenticated
-@writes
-@blp.arguments(EndpointChanges)
-@blp.response(200, WebhookEndpointSchema)
-def change_endpoint(body, endpoint_id):
-    """Change an endpoint's url, events or enabled."""
-    if "url" in body:
-        check_target(body["url"])
-    endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True)
-    endpoint.change(body)
-    return endpoint
-
-
-@blp.delete("/webhook_endpoints/<id:endpoint_id>")
-@authenticated
-@writes
-@blp.response(204)
-def delete_endpoint(endpoint_id):
-    """Delete an endpoint. Its delivery log stays."""
-    WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True).delete()
-
-
-# --- the delivery log ----------------------------------------------------------------------------
 
 
 @blp.get("/webhooks")
@@ -136,13 +62,17 @@ def delete_endpoint(endpoint_id):
 def list_deliveries(args):
     """List deliveries, newest first."""
     filters = [WebhookDelivery.merchant_id == g.merchant_id]
-    for name, column in (
-        ("status", WebhookDelivery.status),
-        ("event", WebhookDelivery.event_type),
-        ("endpoint_id", WebhookDelivery.endpoint_id),
+    for name, condition in (
+        ("status", WebhookDelivery.status.__eq__),
+        ("event", WebhookDelivery.event_type.__eq__),
+        ("endpoint_id", WebhookDelivery.endpoint_id.__eq__),
+        ("event_id", WebhookDelivery.event_id.__eq__),
+        ("retry_id", WebhookDelivery.retry_id.__eq__),
+        ("from_", WebhookDelivery.created_at.__ge__),
+        ("to", WebhookDelivery.created_at.__lt__),
     ):
         if name in args:
-            filters.append(column == args[name])
+            filters.append(condition(args[name]))
     newest = (WebhookDelivery.created_at.desc(), WebhookDelivery.seq.desc())
     rows = select(WebhookDelivery).where(*filters).order_by(*newest)
     return {
@@ -157,9 +87,10 @@ def list_deliveries(args):
 @authenticated
 @blp.response(200, WebhookDeliveryWithAttemptsSchema)
 def get_delivery(delivery_id):
-    """Get a delivery with every attempt."""
+    """Get a delivery with what it sends and every attempt."""
     attempts = selectinload(WebhookDelivery.attempt_log)
-    return WebhookDelivery.of_merchant(g.merchant_id, delivery_id, attempts)
+    event = joinedload(WebhookDelivery.event, innerjoin=True)
+    return WebhookDelivery.of_merchant(g.merchant_id, delivery_id, attempts, event)
 
 
 @blp.post("/webhooks/<id:delivery_id>/retry")
@@ -172,3 +103,48 @@ def retry_delivery(delivery_id):
     delivery = WebhookDelivery.of_merchant(g.merchant_id, delivery_id, endpoint, lock=True)
     delivery.retry()
     return delivery
+
+
+@blp.post("/webhooks/retry")
+@authenticated
+@writes
+@blp.arguments(RetryRequest)
+@blp.response(202, WebhookRetrySchema)
+def retry_deliveries(body):
+    """Try again all that failed since a time, in the background, 100 a second."""
+    return told(WebhookRetry.begin(g.merchant_id, **body))
+
+
+@blp.get("/webhooks/retries")
+@authenticated
+@blp.arguments(PageQuery, location="query")
+@blp.response(200, page_of(WebhookRetrySchema))
+def list_retries(args):
+    """List such retries with their progress, newest first."""
+    found = page(select(WebhookRetry).where(WebhookRetry.merchant_id == g.merchant_id), WebhookRetry, args)
+    return found | {"data": [told(retry) for retry in found["data"]]}
+
+
+@blp.get("/webhooks/retries/<id:retry_id>")
+@authenticated
+@blp.response(200, WebhookRetrySchema)
+def get_retry(retry_id):
+    """Get a retry with its progress."""
+    return told(WebhookRetry.of_merchant(g.merchant_id, retry_id))
+
+
+@blp.post("/webhooks/test")
+@authenticated
+@writes
+@blp.response(201, TestsSchema)
+def test_endpoints():
+    """Send a `webhook.test` event to each enabled endpoint. The answer lists the deliveries."""
+    endpoints = WebhookEndpoint.listening(g.merchant_id)
+    if not endpoints:
+        raise bad_request("No webhook endpoint is enabled.", reason="no_enabled_endpoint")
+    return {"data": [endpoint.send_test() for endpoint in endpoints]}
+
+
+def told(retry: WebhookRetry) -> dict[str, object]:
+    columns = ("id", "endpoint_id", "since", "until", "include_missed", "total", "has_more", "created_at")
+    return {name: getattr(retry, name) for name in columns} | retry.progress()

@@ -11,7 +11,7 @@ import pytest
 
 from models.base import db
 from models.events import Event
-from models.webhooks import EVENT_TYPES
+from models.webhook_endpoints import EVENT_TYPES
 from tests.conftest import Api, drain_all, found, made, refused
 
 COMES_BACK = "4000000000005126"  # its refund is processed, then fails

@@ -7,7 +7,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from models import idempotency, ledger, refunds, workers  # noqa: F401 (every table is registered)
+from models import audit, idempotency, ledger, refunds, webhook_retries, workers  # noqa: F401 (every table)
 from models.base import Model, db
 from tests.conftest import Api
 

@@ -17,7 +17,7 @@ from config import ROOT, ConfigError
 from models.base import db
 from models.context import core_app, prepare_database, wait_for_schema
 from models.merchants import Merchant
-from models.webhooks import WebhookEndpoint
+from models.webhook_endpoints import WebhookEndpoint
 from tests.conftest import at_once, settings_of
 
 

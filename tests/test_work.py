@@ -420,7 +420,7 @@ def test_a_late_result_settles_by_itself(
 
     def act(_data: Post) -> AttemptResult:
         go_on.wait(10)
-        return AttemptResult(duration_ms=1, status_code=200)
+        return AttemptResult("http://127.0.0.1:1/", duration_ms=1, status_code=200)
 
     monkeypatch.setattr(WEBHOOKS, "act", act)
     api.upi(api.order()["id"])
