@@ -127,6 +127,7 @@ PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (http.client.RemoteDisconnected, "hung up without an answer"),
     (ConnectionResetError, "connection reset"),
     (BrokenPipeError, "connection reset"),
+    (urllib3.exceptions.InvalidChunkLength, "the answer is not HTTP"),
     (http.client.IncompleteRead, "hung up in the middle of its answer"),
     (http.client.HTTPException, "the answer is not HTTP"),
     (urllib3.exceptions.InvalidHeader, "the answer is not HTTP"),

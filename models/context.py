@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pkgutil
 import time
+from importlib import import_module
 from pathlib import Path
 from threading import Event
 
@@ -11,6 +13,7 @@ from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+import models
 from config import ROOT, ConfigError, Settings, settings
 from models.base import ENGINE_OPTIONS, db
 
@@ -22,6 +25,7 @@ RETRY_S = 0.5
 
 def core_app(its_settings: Settings) -> Flask:
     """A Flask app with settings and database, and no routes."""
+    load_models()
     app = Flask("gateway", root_path=str(ROOT), static_folder=None)
     app.config.update(
         GATEWAY=its_settings,
@@ -32,6 +36,12 @@ def core_app(its_settings: Settings) -> Flask:
     )
     db.init_app(app)
     return app
+
+
+def load_models() -> None:
+    """Every model, in every process: a foreign key to an unknown table would break its flush."""
+    for module in pkgutil.iter_modules(models.__path__, "models."):
+        import_module(module.name)
 
 
 def wait_for_schema(stopping: Event) -> None:

@@ -161,6 +161,15 @@ class Api:
     def payment(self, payment_id: str) -> dict[str, Any]:
         return found(self.get(f"/payments/{payment_id}"))
 
+    def endpoint(self, url: str, **facts: Any) -> dict[str, Any]:
+        """A webhook endpoint, with its secret."""
+        return made(self.post("/webhook_endpoints", {"url": url, **facts}))
+
+    def only_delivery(self) -> dict[str, Any]:
+        """The one delivery that the log has, with its attempts."""
+        (row,) = found(self.get("/webhooks"))["data"]
+        return found(self.get(f"/webhooks/{row['id']}"))
+
 
 def card_body(number: str = "4242424242424242", **facts: Any) -> dict[str, Any]:
     return {
@@ -303,6 +312,20 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
 def receiver() -> Iterator[Receiver]:
     with running_receiver() as running:
         yield running
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    """An answer of the receiver with this status, these headers and this body."""
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return handle
 
 
 def hang_until(let_go: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:

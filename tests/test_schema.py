@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from models import audit, idempotency, ledger, refunds, webhook_retries, workers  # noqa: F401 (every table)
+from config import ROOT
 from models.base import Model, db
+from models.context import load_models
 from tests.conftest import Api
+
+load_models()
 
 DIALECT = postgresql.dialect()
 
 
 def test_models_and_schema_have_the_same_tables(context: None) -> None:
     assert set(Model.metadata.tables) == set(inspect(db.engine).get_table_names())
+
+
+def test_a_worker_process_knows_every_table(environ: dict[str, str]) -> None:
+    """Only a fresh process shows it: here, the other tests have imported every model."""
+    program = (
+        "import jobs.worker, config; from models.base import Model; from models.context import core_app; "
+        "core_app(config.load()); print(*sorted(Model.metadata.tables))"
+    )
+    known = subprocess.run(
+        [sys.executable, "-c", program], env=environ, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert known.stdout.split() == sorted(Model.metadata.tables)
 
 
 @pytest.mark.parametrize("table", sorted(Model.metadata.tables))
