@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from typing import Any
+from typing import IO, Any
 
 from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import HTTPException, NotAcceptable, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
 
 from models.errors import bad_request
 
@@ -48,6 +48,25 @@ def register_request_hooks(app: Flask) -> None:
     app.after_request(_name_request)
 
 
+def read_body() -> bytes:
+    """The body's bytes. One that ends early or is not what its headers say is the caller's mistake."""
+    try:
+        body = request.get_data()
+        # Of a body whose length was not announced, werkzeug reads what is allowed and passes over the rest.
+        if len(body) == request.max_content_length and request.content_length is None:
+            _refuse_more(request.environ["wsgi.input"])
+    except HTTPException:
+        raise
+    except Exception:
+        raise bad_request("The body could not be read.") from None
+    return body
+
+
+def _refuse_more(stream: IO[bytes]) -> None:
+    if stream.read(1):
+        raise RequestEntityTooLarge
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -64,22 +83,12 @@ def _check_media_types() -> None:
         raise NotAcceptable("The API answers in application/json.")
     has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
     if request.method in ("POST", "PATCH", "PUT") and has_body:
-        _read_body()
+        read_body()
         charset = request.mimetype_params.get("charset", "utf-8")
         if not request.is_json or charset.lower() not in ("utf-8", "utf8"):
             raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
         if not isinstance(request.get_json(), dict):
             raise bad_request("The body must be a JSON object.")
-
-
-def _read_body() -> None:
-    """Read it here, once: a body that ends early or is not what its headers say is the caller's mistake."""
-    try:
-        request.get_data()
-    except HTTPException:
-        raise
-    except Exception:
-        raise bad_request("The body could not be read.") from None
 
 
 def _name_request(response: Response) -> Response:

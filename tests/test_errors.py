@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -150,6 +151,20 @@ def test_a_body_may_have_64_kib(app: Flask) -> None:
     assert len(body) == 64 * 1024
     made(post(app, body))
     refused(post(app, body.replace("x", "xx", 1)), 413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_body_in_pieces_may_have_64_kib_as_well(app: Flask) -> None:
+    def post_in_pieces(body: bytes) -> TestResponse:
+        return app.test_client().post(
+            "/api/v1/orders",
+            input_stream=io.BytesIO(body),
+            headers={**SIGNED_IN, "Transfer-Encoding": "chunked", "Content-Type": "application/json"},
+            environ_overrides={"wsgi.input_terminated": True},  # as gunicorn does
+        )
+
+    body = b'{"amount":10000}'.ljust(MAX_BODY_BYTES)
+    made(post_in_pieces(body))
+    refused(post_in_pieces(body + b" "), 413, "PAYLOAD_TOO_LARGE")
 
 
 @pytest.mark.parametrize(
