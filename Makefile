@@ -16,7 +16,7 @@ test: .venv/dev $(NODE_MODULES) ## Run all tests, against real servers
 	$(BIN)/python -m pytest
 
 check: lint $(NODE_MODULES) ## Lint and fast tests: before every commit
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not browser"
 
 lint: .venv/dev ## Check format, style and types
 	$(BIN)/ruff format --check .

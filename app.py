@@ -11,7 +11,7 @@ from config import ConfigError, Settings, load
 from models.base import db
 from models.context import core_app, prepare_database
 from models.seed import seed_test_merchant
-from routes import BLUEPRINTS, pages
+from routes import BLUEPRINTS, inbox, pages
 from routes.auth import limiter
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
@@ -38,13 +38,15 @@ def create_app(settings: Settings | None = None) -> Flask:
         # The caller's address is what the outermost of our own proxies saw; nothing else is believed.
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
-    app.url_map.converters["id"] = IdConverter
+    app.url_map.converters.update(id=IdConverter, token=inbox.TokenConverter)
     register_request_hooks(app)
     limiter.init_app(app)
     api = GatewayApi(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blp)
+    if settings.test_endpoints:
+        app.register_blueprint(inbox.blp)
     register_error_handlers(app)
     describe(api)
     return app

@@ -59,6 +59,7 @@ class Settings:
     webhook_retry_schedule_s: tuple[int, ...]
     webhook_allow_private: bool
     test_endpoints: bool
+    inbox_url: str
     trusted_proxies: int
     public_rate_limit_per_address: str
     public_rate_limit_per_order: str
@@ -92,25 +93,22 @@ def load(*, dotenv: bool = True) -> Settings:
     local = app_env != "production"
     port_range = validate.Range(min=1, max=65535, error="Must be a port, 1 to 65535.")
     rate = validate.Range(min=0, max=1, error="Must be 0 to 1, like 0.9.")
+    port = env.int("PORT", 8000, validate=port_range)
     checkout_port = env.int("CHECKOUT_PORT", 3001, validate=port_range)
     postgres = validate.Regexp(
         r"(postgresql|postgres|postgresql\+psycopg2)://", error="Must start with postgresql://."
     )
+    http = validate.Regexp(r"https?://", error="Must be an http or https URL.")
     redis = validate.Regexp(r"(redis|rediss|unix)://", error="Must start with redis://.")
 
     settings = Settings(
         app_env=app_env,
         host=env.str("HOST", "127.0.0.1"),
-        port=env.int("PORT", 8000, validate=port_range),
+        port=port,
         dashboard_port=env.int("DASHBOARD_PORT", 3000, validate=port_range),
         checkout_port=checkout_port,
         checkout_url=(
-            env.str(
-                "CHECKOUT_URL",
-                f"http://localhost:{checkout_port}",
-                validate=validate.Regexp(r"https?://", error="Must be an http or https URL."),
-            )
-            or ""
+            env.str("CHECKOUT_URL", f"http://localhost:{checkout_port}", validate=http) or ""
         ).rstrip("/"),
         data_dir=env.path("DATA_DIR", ROOT / ".data"),
         database_url=_optional(env, "DATABASE_URL", postgres),
@@ -131,6 +129,7 @@ def load(*, dotenv: bool = True) -> Settings:
         webhook_retry_schedule_s=_retry_schedule(env),
         webhook_allow_private=env.bool("WEBHOOK_ALLOW_PRIVATE", local),
         test_endpoints=env.bool("TEST_ENDPOINTS", local),
+        inbox_url=(env.str("INBOX_URL", f"http://localhost:{port}", validate=http) or "").rstrip("/"),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
         public_rate_limit_per_address=env.str(
             "PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute", validate=_is_rate_limit

@@ -336,6 +336,19 @@ CREATE INDEX audit_log_newest ON audit_log (merchant_id, created_at DESC, seq DE
 CREATE TRIGGER audit_log_immutable BEFORE UPDATE OR DELETE ON audit_log
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 
+-- What arrived at the webhook inbox of a local gateway, as it came. No reference to an endpoint: several may
+-- share a token, and its latest messages are all that is kept.
+CREATE TABLE inbox_messages (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token       text NOT NULL CHECK (token ~ '^[A-Za-z0-9_-]{8,64}$'),
+    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- not now(): it may have waited for its turn
+    headers     jsonb NOT NULL CHECK (jsonb_typeof(headers) = 'object'),
+    body        bytea NOT NULL,
+    verified    boolean NOT NULL,                   -- when it arrived, by the secrets of then
+    explanation text NOT NULL
+);
+CREATE INDEX inbox_messages_newest ON inbox_messages (token, id DESC);
+
 -- The first answer to a request, kept with its effect in one transaction: both exist or neither does.
 -- A request that is still running holds an advisory lock on its key, which dies with its connection.
 CREATE TABLE idempotency_keys (

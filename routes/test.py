@@ -1,16 +1,20 @@
-"""What a local gateway tells freely: its test merchant's credentials, and how its queues are doing.
+"""What a local gateway offers for trying it out: its test merchant's credentials, how its queues are doing,
+and webhook inboxes (see routes/inbox.py).
 
 Registered everywhere, answered only where TEST_ENDPOINTS is on: elsewhere a 404.
 """
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from flask import g, request
+from marshmallow import Schema, ValidationError, fields
 from sqlalchemy import ColumnElement, func, select
 
 from config import settings
+from jobs.addresses import check_target
 from models.base import db
 from models.errors import not_found
+from models.inbox import can_answer, new_token
 from models.merchants import (
     TEST_API_KEY,
     TEST_API_SECRET,
@@ -22,10 +26,13 @@ from models.merchants import (
 )
 from models.payments import Payment
 from models.refunds import Refund
-from models.webhook_endpoints import WebhookEndpoint
+from models.webhook_endpoints import WebhookEndpoint, WebhookEndpointWithSecretSchema
 from models.webhooks import WebhookDelivery
 from models.workers import Worker
-from routes.fields import Blueprint
+from routes.auth import authenticated
+from routes.fields import Blueprint, Body
+from routes.webhook_endpoints import event_filter
+from routes.writes import writes
 
 blp = Blueprint("test", __name__, url_prefix="/api/v1/test", description="For trying the gateway out.")
 
@@ -64,6 +71,26 @@ class QueuesSchema(Schema):
 class JobsStatusSchema(JobCountsSchema):
     worker_status = fields.String(metadata={"enum": ["running", "stopped"]})
     queues = fields.Nested(QueuesSchema)
+
+
+def _an_answer(status: int) -> None:
+    if not can_answer(status):
+        raise ValidationError("Must be 200 to 299 or 400 to 599.")
+
+
+class NewInbox(Body):
+    events = event_filter(load_default=lambda: ["*"])
+    answer = fields.Integer(
+        strict=True,
+        validate=_an_answer,
+        metadata={"description": "The status that deliveries are answered with, to watch their retries."},
+    )
+
+
+class InboxSchema(Schema):
+    token = fields.String()
+    page_url = fields.String(metadata={"description": "The page that shows what arrives, as it arrives."})
+    endpoint = fields.Nested(WebhookEndpointWithSecretSchema)
 
 
 @blp.get("/merchant")
@@ -112,6 +139,25 @@ def get_jobs_status():
     totals = {name: sum(queue[name] for queue in queues.values()) for name in queues["payments"]}
     worker_status = "running" if Worker.alive() else "stopped"
     return totals | {"worker_status": worker_status, "queues": queues}
+
+
+@blp.post("/inboxes")
+@authenticated
+@writes
+@blp.arguments(NewInbox)
+@blp.response(201, InboxSchema)
+def create_inbox(body):
+    """Make a webhook inbox, and an endpoint that delivers to it."""
+    token = new_token()
+    answer = f"?answer={body['answer']}" if "answer" in body else ""
+    url = f"{settings.inbox_url}/inbox/{token}{answer}"
+    check_target(url)
+    endpoint = WebhookEndpoint.create(
+        g.merchant_id, url=url, events=body["events"], description="the webhook inbox"
+    )
+    # A host that werkzeug finds no good one, such as gateway_api with its underscore, is empty.
+    base = request.host_url if request.host else f"{settings.inbox_url}/"
+    return {"token": token, "page_url": f"{base}inbox/{token}", "endpoint": endpoint}
 
 
 def _count(model, *, done: ColumnElement[bool], failed: ColumnElement[bool]) -> dict[str, int]:

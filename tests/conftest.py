@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 import config
@@ -312,6 +313,30 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
 def receiver() -> Iterator[Receiver]:
     with running_receiver() as running:
         yield running
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def live(app: Flask) -> Iterator[str]:
+    """The address of the app on a real server, which is also where deliveries find its inboxes."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server.daemon_threads = False  # type: ignore[attr-defined]  # wait for them at the end: they use the tables
+    address = f"http://127.0.0.1:{server.server_port}"
+    before = app.config["GATEWAY"]
+    app.config["GATEWAY"] = replace(before, port=server.server_port, inbox_url=address)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield address
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        app.config["GATEWAY"] = before
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:

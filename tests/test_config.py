@@ -55,6 +55,7 @@ def test_production_has_no_test_endpoints_and_posts_to_public_addresses_only() -
         ({"TEST_MODE": "perhaps"}, "TEST_MODE"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
         ({"CHECKOUT_URL": "shop.example"}, "CHECKOUT_URL"),
+        ({"INBOX_URL": "gateway_api:8000"}, "INBOX_URL"),
         ({"PUBLIC_RATE_LIMIT_PER_ADDRESS": "lots"}, "PUBLIC_RATE_LIMIT_PER_ADDRESS"),
         ({"PUBLIC_RATE_LIMIT_PER_ORDER": ""}, "PUBLIC_RATE_LIMIT_PER_ORDER"),
         ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES"),
@@ -77,6 +78,11 @@ def test_a_wrong_setting_is_named_in_one_line(environ: dict[str, str], name: str
 def test_several_wrong_settings_are_all_named() -> None:
     with pytest.raises(ConfigError, match=r"PORT: .*; UPI_SUCCESS_RATE: "):
         settings_of({"PORT": "abc", "UPI_SUCCESS_RATE": "2"})
+
+
+def test_the_inbox_is_reached_at_our_own_port_or_where_it_is_said_to_be() -> None:
+    assert settings_of({"PORT": "5555"}).inbox_url == "http://localhost:5555"
+    assert settings_of({"INBOX_URL": "http://gateway_api:8000/"}).inbox_url == "http://gateway_api:8000"
 
 
 def test_the_quick_retry_schedule_for_tests() -> None:
