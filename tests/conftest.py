@@ -280,6 +280,7 @@ class Receiver:
 def running_receiver(port: int = 0) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else each answer waits 40 ms for our acknowledgement of its headers
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

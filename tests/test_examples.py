@@ -189,6 +189,29 @@ def test_every_event_of_a_payment_is_verified(name: str, api: Api) -> None:
         assert wait_until(lambda: len(example.lines) == 4 and sorted(example.lines)) == sorted(lines)
 
 
+@every_receiver
+def test_through_a_rotation_no_event_is_refused_until_the_old_secret_is_revoked(name: str, api: Api) -> None:
+    """As while it is deployed: one receiver has the old secret, the other one the new."""
+    old_port, new_port = free_ports(2)
+    endpoint = made(api.post("/webhook_endpoints", {"url": url_of(old_port)}))
+    path = f"/webhook_endpoints/{endpoint['id']}"
+
+    def codes() -> list[int]:
+        api.paid()
+        return [row["response_code"] for row in found(api.get("/webhooks", limit=4))["data"]]
+
+    with running(name, old_port, endpoint["secret"]):
+        new_secret = found(api.post(path + "/rotate_secret", {"overlap_hours": 24}))["secret"]
+        assert codes() == [204] * 4
+        with running(name, new_port, new_secret):
+            found(api.patch(path, {"url": url_of(new_port)}))
+            assert codes() == [204] * 4
+            assert api.delete(path + "/previous_secret").status_code == 204
+            assert codes() == [204] * 4
+        found(api.patch(path, {"url": url_of(old_port)}))
+        assert codes() == [400] * 4
+
+
 @every_genuine
 def test_a_genuine_message_is_accepted(example: Example, genuine: Callable[[], Message]) -> None:
     assert example.answer(genuine()) == 204

@@ -120,16 +120,6 @@ def test_retry_after_is_respected_up_to_the_longest_delay(app: Flask, api: Api, 
     assert [round(float(wait)) for wait in waits] == [600, 7200]
 
 
-def test_410_fails_the_delivery_and_disables_the_endpoint(api: Api, receiver: Receiver) -> None:
-    endpoint = api.endpoint(receiver.url, events=["payment.created"])
-    receiver.answers = [410]
-    api.upi(api.order()["id"])
-    drain_all()
-    assert api.only_delivery()["status"] == "failed"
-    endpoint = found(api.get(f"/webhook_endpoints/{endpoint['id']}"))
-    assert (endpoint["enabled"], endpoint["disabled_reason"]) == (False, "it answered 410 Gone")
-
-
 # --- the log -------------------------------------------------------------------------------------
 
 

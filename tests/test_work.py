@@ -1,4 +1,4 @@
-"""The work protocol: claims, leases, zombies, broken rows, wakes that are never lost, fair shares."""
+"""The work protocol: claims, leases, zombies, broken rows, wakes that are never lost, late results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, text, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs import wake as wakes
@@ -20,13 +20,13 @@ from jobs.clock import CLOCK_LOCK, PATIENCE_S, Clock
 from jobs.payments import PAYMENTS, PaymentTask
 from jobs.posting import Post
 from jobs.wake import GatewayJob, fast_redis, rq_queue, wake
-from jobs.webhooks import ENDPOINT_SHARE, WEBHOOKS
+from jobs.webhooks import WEBHOOKS
 from jobs.work import LEASE_S, commit
 from models.base import db
 from models.orders import Order
 from models.payments import Payment
-from models.webhooks import AttemptResult, WebhookDelivery
-from tests.conftest import Api, Servers, at_once, drain_all, found, hang_until, running_receiver
+from models.webhooks import AttemptResult
+from tests.conftest import Api, Servers, at_once, drain_all, found
 
 NO_REDIS = "redis://127.0.0.1:1/0"
 
@@ -380,36 +380,7 @@ def test_a_wake_that_fails_leaves_redis_alone_for_a_moment(
     assert len(calls) == 1
 
 
-# --- fair shares ---------------------------------------------------------------------------------
-
-
-def test_a_slow_endpoint_does_not_hold_up_the_others(app: Flask, api: Api) -> None:
-    let_go = threading.Event()
-    with running_receiver() as slow, running_receiver() as fast:
-        slow.answers = [hang_until(let_go)] * 100
-        for url in (slow.url, fast.url):
-            api.post("/webhook_endpoints", {"url": url, "events": ["payment.created"]})
-        for _ in range(2 * ENDPOINT_SHARE):
-            api.upi(api.order()["id"])
-        with app.app_context():
-            started = time.monotonic()
-            WEBHOOKS.drain()
-            assert len(fast.received) == 2 * ENDPOINT_SHARE
-            assert time.monotonic() - started < 3
-            running = select(func.count()).where(WebhookDelivery.claim_id.is_not(None))
-            assert db.session.scalar(running) == ENDPOINT_SHARE
-        let_go.set()
-        while WEBHOOKS._running:
-            time.sleep(0.01)
-
-
-def test_claims_of_one_endpoint_never_exceed_its_share(api: Api, context: None) -> None:
-    api.post("/webhook_endpoints", {"url": "http://127.0.0.1:1/", "events": ["payment.created"]})
-    for _ in range(ENDPOINT_SHARE + 5):
-        api.upi(api.order()["id"])
-    assert len(WEBHOOKS._claim(100)) == ENDPOINT_SHARE
-    assert WEBHOOKS._claim(100) == []
-    assert not WEBHOOKS.has_due()
+# --- late results --------------------------------------------------------------------------------
 
 
 def test_a_late_result_settles_by_itself(
