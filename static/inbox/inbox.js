@@ -143,10 +143,15 @@ function showCount() {
   $("empty").hidden = count > 0;
 }
 
+/** Whether an endpoint's filter names the event, its family (payment.*) or everything. */
+function wants(events, event) {
+  return ["*", event, `${event.split(".")[0]}.*`].some((pattern) => events.includes(pattern));
+}
+
 /** What to do next, while there is nothing to show. */
 function showEmpty() {
   const { url, events } = state.endpoint;
-  const coming = EVENTS_OF_A_PAYMENT.filter((event) => events.includes("*") || events.includes(event));
+  const coming = EVENTS_OF_A_PAYMENT.filter((event) => wants(events, event));
   const command = el("pre", { tabindex: "0", role: "group", "aria-label": "Commands that make a test payment" });
   const hint = coming.length
     ? `Paste this into a terminal. Within seconds you see here: ${coming.join(", ")}.`

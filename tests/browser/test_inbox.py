@@ -105,6 +105,22 @@ def test_what_is_no_json_is_shown_raw(inbox: dict[str, Any], live: str, page: Pa
     expect(page.get_by_role("group", name="Body", exact=True)).to_have_count(0)
 
 
+@pytest.mark.parametrize(
+    ("events", "hint"),
+    [
+        (["*"], "payment.created, payment.success, payment.captured, order.paid."),
+        (["payment.*"], "payment.created, payment.success, payment.captured."),
+        (["order.paid", "refund.*"], "you see here: order.paid."),
+        (["refund.*"], "This endpoint asked for refund.* alone"),
+    ],
+)
+def test_an_empty_inbox_says_what_a_payment_will_bring(
+    api: Api, live: str, page: Page, events: list[str], hint: str
+) -> None:
+    open_inbox(page, made(api.post("/test/inboxes", {"events": events})))
+    expect(page.locator("#empty")).to_contain_text(hint)
+
+
 def test_another_attempt_is_numbered_and_a_forgery_is_none(api: Api, live: str, page: Page, make_due) -> None:
     inbox = made(api.post("/test/inboxes", {"answer": 500, "events": ["payment.created"]}))
     open_inbox(page, inbox)
