@@ -96,14 +96,25 @@ def psql() -> None:
     """Become psql on the gateway's database: the embedded one, or DATABASE_URL's."""
     settings = load()
     program = postgres_program("psql")
-    url = settings.database_url
-    if not url:
-        pid_file = settings.data_dir.resolve() / "postgres" / "postmaster.pid"
-        if not pid_file.exists():
-            sys.exit("error: the gateway is not running; start it with: make run")
-        socket_dir = pid_file.read_text().splitlines()[4]
-        url = f"postgresql://postgres@/{DATABASE}?host={socket_dir}"
+    try:
+        url = settings.database_url or running_database_url(settings)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     os.execv(program, [str(program), url.replace("postgresql+psycopg2:", "postgresql:"), *sys.argv[1:]])  # noqa: S606
+
+
+def running_database_url(settings: Settings) -> str:
+    """Where the embedded PostgreSQL of the gateway that runs is reached.
+
+    Raises:
+        ConfigError: none runs.
+    """
+    pid_file = settings.data_dir.resolve() / "postgres" / "postmaster.pid"
+    try:
+        socket_dir = pid_file.read_text().splitlines()[4]
+    except (OSError, IndexError):
+        raise ConfigError("the gateway is not running; start it with: make run") from None
+    return f"postgresql://postgres@/{DATABASE}?host={socket_dir}"
 
 
 def stop_on_signals() -> None:

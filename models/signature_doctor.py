@@ -325,4 +325,5 @@ def _same_json(one: bytes, other: bytes) -> bool:
 
 
 def _excerpt(part: bytes) -> str:
-    return f"»{part.decode('utf-8', 'replace')}«" if part else "its end"
+    text = part.decode("utf-8", "replace")
+    return f"`{text}`" if part else "its end"

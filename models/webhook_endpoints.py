@@ -42,6 +42,12 @@ EVENT_TYPES = (
 EVENT_PATTERNS = ("*", *dict.fromkeys(name.partition(".")[0] + ".*" for name in EVENT_TYPES))
 
 
+def is_wanted(event_type: str, patterns: list[str]) -> bool:
+    """Whether one of the patterns names the type, the type's family (`payment.*`), or everything (`*`)."""
+    family = event_type.partition(".")[0] + ".*"
+    return not {"*", family, event_type}.isdisjoint(patterns)
+
+
 class WebhookEndpoint(Model):
     """A URL that wants to hear of some of a merchant's events, and the secrets that sign what it gets."""
 
@@ -97,9 +103,7 @@ class WebhookEndpoint(Model):
         return [endpoint for endpoint in known[merchant_id] if endpoint.enabled]
 
     def wants(self, event_type: str) -> bool:
-        """Whether its filter names the type, the type's family (`payment.*`), or everything (`*`)."""
-        family = event_type.partition(".")[0] + ".*"
-        return not {"*", family, event_type}.isdisjoint(self.events)
+        return is_wanted(event_type, self.events)
 
     # --- what its merchant does --------------------------------------------------------------------
 

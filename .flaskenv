@@ -1,0 +1,2 @@
+# Where the `flask` command finds its commands.
+FLASK_APP=commands
