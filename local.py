@@ -153,11 +153,29 @@ def end_leftovers(gateway: Gateway) -> None:
     for process in leftovers:
         with suppress(psutil.Error):
             process.terminate()
-    _, alive = psutil.wait_procs(leftovers, timeout=STOP_TIMEOUT_S)
+    alive = wait_for_end(leftovers, STOP_TIMEOUT_S)
     for process in alive:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+    wait_for_end(alive, STOP_TIMEOUT_S)
+
+
+def wait_for_end(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait for processes that are not our children. Returns those that live on.
+
+    A zombie has ended: its files and locks are gone, and who reaps it (process 1, which may be in no hurry
+    in a container) is not ours to wait for.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (alive := [process for process in processes if lives(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_S / 5)
+    return alive
+
+
+def lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def check_ports(settings: Settings) -> None:
@@ -351,9 +369,7 @@ def stop(gateway: Gateway) -> None:
     if postgres is not None:
         with suppress(psutil.Error):
             postgres.send_signal(signal.SIGINT)  # fast shutdown
-            try:
-                postgres.wait(STOP_TIMEOUT_S)
-            except psutil.TimeoutExpired:
+            if wait_for_end([postgres], max(1.0, deadline - time.monotonic())):
                 postgres.send_signal(signal.SIGQUIT)  # immediate: it recovers at the next start
 
 

@@ -30,6 +30,7 @@ from jobs.wake import fast_redis
 from models import vault
 from models.base import db
 from models.merchants import TEST_API_KEY, TEST_API_SECRET, TEST_MERCHANT_ID, ApiKey, Merchant
+from tests.processes import wait_until
 
 KEPT_TABLES = {"merchants", "api_keys"}
 
@@ -208,10 +209,10 @@ _current: list[Flask] = []
 
 
 def drain_all() -> None:
-    """Do all work that is due now, as the workers would, in this process."""
+    """Do all work that is due now, as the workers would, in this process, to its end."""
     with _current[-1].app_context():
         while sum(work.drain() for work in WORKS):
-            pass
+            wait_until(lambda: not any(work._running for work in WORKS))
 
 
 @pytest.fixture
@@ -298,7 +299,10 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
         def log_message(self, *_args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # with the standard 5, a burst of connections is reset
+
+    server = Server(("127.0.0.1", port), Handler)
     me = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

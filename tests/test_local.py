@@ -40,7 +40,7 @@ def test_it_starts_serves_three_ports_and_leaves_nothing_behind(tmp_path: Path) 
         assert len(processes) > 6
         assert running.stop(signal.SIGINT) < STOP_LIMIT_S
         assert running.process.returncode == 0
-        assert [process for process in processes if process.is_running()] == []
+        assert [process for process in processes if local.lives(process)] == []
 
 
 def test_sigterm_in_the_middle_of_work_loses_nothing(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_after_kill_9_the_next_start_works_and_finds_its_data(tmp_path: Path) ->
         finally:
             assert again.stop() < STOP_LIMIT_S
         assert again.processes() == []
-        assert [process for process in before if process.is_running()] == []
+        assert [process for process in before if local.lives(process)] == []
 
 
 def test_two_copies_run_side_by_side(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_workers_end_with_their_supervisor(environ: dict[str, str], app: Fla
     finally:
         supervisor.kill()
         supervisor.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    alive = local.wait_for_end(children, 10)
     assert alive == []
 
 
