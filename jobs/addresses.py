@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -20,7 +21,7 @@ import requests
 from config import settings
 from models.errors import bad_request
 
-LOOKUP_THREADS = 32  # a name server that hangs keeps a thread for up to half a minute, and no delivery
+LOOKUP_THREADS = 32  # names looked up at once: a name server that hangs keeps one for up to half a minute
 SAVE_LOOKUP_TIMEOUT_S = 2.0  # a request is not kept waiting for a slow name server
 
 # Of IPv6 only 2000::/3 is handed out to hosts (RFC 4291, 2.4): all else, ::ffff:0:0/96 and the other ways to
@@ -103,11 +104,9 @@ def look_up(host: str, port: int, *, allow_private: bool, timeout_s: float) -> l
     name = host.strip("[]")
     if not allow_private and is_localhost(name):
         raise NotPublic(name)
-    lookup = _lookups.submit(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM)
     try:
-        found = lookup.result(timeout_s)
+        found = _lookups.of(name, port).result(timeout_s)
     except FutureTimeoutError:
-        lookup.cancel()
         raise LookupTimeout(name) from None
     except UnicodeError as error:  # a label that IDNA cannot hold
         raise socket.gaierror(socket.EAI_NONAME, "not a name") from error
@@ -153,15 +152,26 @@ def is_localhost(name: str) -> bool:
 
 
 class _Lookups:
-    """Threads for `getaddrinfo`, which cannot be given a timeout. Made on first use: processes fork."""
+    """Threads for `getaddrinfo`, which cannot be given a timeout. Whoever asks for a name that is being
+    looked up waits for that answer: a name server that hangs keeps one thread a name, not one a delivery.
+    """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPoolExecutor | None = None  # made on first use: processes fork
+        self._running: dict[tuple[str, int], Future[list[Any]]] = {}
+        self._one_asks = threading.Lock()
 
-    def submit(self, *call: Any, **options: Any) -> Future[Any]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
-        return self._pool.submit(*call, **options)
+    def of(self, name: str, port: int) -> Future[list[Any]]:
+        with self._one_asks:
+            lookup = self._running.get((name, port))
+            if lookup is not None:
+                return lookup
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+            lookup = self._pool.submit(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM)
+            self._running[name, port] = lookup
+        lookup.add_done_callback(lambda _: self._running.pop((name, port)))
+        return lookup
 
 
 _lookups = _Lookups()

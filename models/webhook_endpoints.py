@@ -75,14 +75,16 @@ class WebhookEndpoint(Model):
 
     @classmethod
     def lock(cls, endpoint_id: str) -> WebhookEndpoint:
-        return db.session.get_one(cls, endpoint_id, with_for_update=True, populate_existing=True)
+        return db.session.get_one(
+            cls, endpoint_id, with_for_update={"key_share": True}, populate_existing=True
+        )
 
     @classmethod
     def of_merchant(cls, merchant_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint:
         query = select(cls).where(
             cls.id == endpoint_id, cls.merchant_id == merchant_id, cls.deleted_at.is_(None)
         )
-        endpoint = db.session.scalar(query.with_for_update() if lock else query)
+        endpoint = db.session.scalar(query.with_for_update(key_share=True) if lock else query)
         if endpoint is None:
             raise not_found("Webhook endpoint")
         return endpoint

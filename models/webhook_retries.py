@@ -62,7 +62,7 @@ class WebhookRetry(Model):
             raise bad_request("since: Must be in the past, and before until.", field="since")
         if include_missed and endpoint_id is None:
             raise bad_request("endpoint_id: Is needed with include_missed.", field="endpoint_id")
-        endpoints = _targets(merchant_id, endpoint_id)
+        endpoints = _targets(merchant_id, endpoint_id, lock=include_missed)
         retry = cls(
             id=new_id("whr"),
             merchant_id=merchant_id,
@@ -154,10 +154,11 @@ def missed_by(endpoint: WebhookEndpoint, since: datetime) -> dict[str, Any] | No
     return {"failed": counts[0], "never_sent": counts[1], "retry_with": body}
 
 
-def _targets(merchant_id: str, endpoint_id: str | None) -> Sequence[WebhookEndpoint]:
+def _targets(merchant_id: str, endpoint_id: str | None, *, lock: bool) -> Sequence[WebhookEndpoint]:
+    """`lock`: two requests at once would both find, and send, what the endpoint was never told of."""
     if endpoint_id is None:
         return WebhookEndpoint.listening(merchant_id)
-    endpoint = WebhookEndpoint.of_merchant(merchant_id, endpoint_id)
+    endpoint = WebhookEndpoint.of_merchant(merchant_id, endpoint_id, lock=lock)
     endpoint.require_enabled("endpoint_id")
     return [endpoint]
 

@@ -14,10 +14,11 @@ from sqlalchemy import text
 
 from app import create_app
 from jobs import addresses
+from jobs.addresses import LOOKUP_THREADS
 from jobs.posting import Post, post
 from jobs.webhooks import WEBHOOKS
 from models.base import db
-from tests.conftest import Api, Receiver, found, made, refused, settings_of
+from tests.conftest import Api, Receiver, at_once, found, made, refused, settings_of
 
 PRIVATE = (
     *("0.0.0.1", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.8.8.8", "168.63.129.16"),
@@ -178,3 +179,27 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     let_go.set()
     assert result.error == "the name server did not answer"
     assert result.duration_ms < 5000
+
+
+def test_nor_does_it_keep_other_names_from_being_looked_up(
+    names: dict[str, list[list[str]]], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, asked = threading.Event(), []
+    answer = socket.getaddrinfo
+
+    def hang(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host != "slow.example":
+            return answer(host, *args, **kwargs)
+        asked.append(host)
+        let_go.wait(30)
+        raise socket.gaierror
+
+    names["fast.example"] = [["127.0.0.1"]]
+    monkeypatch.setattr("jobs.addresses.socket.getaddrinfo", hang)
+    slow = at_once(2 * LOOKUP_THREADS, lambda _: addresses._lookups.of("slow.example", 80))
+    url = f"http://fast.example:{port_of(receiver)}/"
+    result = post(Post(url, "evt_1", b"{}", ("whsec_c2VjcmV0",), allow_private=True))
+    let_go.set()
+    assert result.status_code == 200
+    assert asked == ["slow.example"]
+    assert all(isinstance(lookup.exception(30), socket.gaierror) for lookup in slow)

@@ -13,7 +13,7 @@ from models import webhook_retries
 from models.base import db
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhook_retries import RETRIES_PER_S
-from tests.conftest import Api, Receiver, drain_all, found, refused
+from tests.conftest import Api, Receiver, at_once, drain_all, found, refused
 from tests.test_webhook_endpoints import exhaust
 
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -222,6 +222,18 @@ def test_enabled_again_it_is_offered_what_failed_and_what_was_never_sent(
         "payment.captured",
     }
     assert begun(api, **offer["retry_with"])["total"] == 0
+
+
+def test_asked_for_by_many_at_once_what_was_missed_is_sent_once(app: Flask, api: Api) -> None:
+    endpoint = api.endpoint(NOBODY, events=["payment.*"])["id"]
+    switch(api, endpoint, enabled=False)
+    for _ in range(5):
+        api.paid()
+    body = switch(api, endpoint, enabled=True)["missed"]["retry_with"]
+    callers = [Api(app.test_client()) for _ in range(8)]
+    retries = at_once(8, lambda number: begun(callers[number], **body))
+    assert sorted(retry["total"] for retry in retries) == [0] * 7 + [15]
+    assert found(api.get("/webhooks", endpoint_id=endpoint))["total"] == 15
 
 
 def test_there_is_no_offer_when_nothing_was_missed(api: Api) -> None:
