@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, func, select
 from config import settings
 from jobs.addresses import check_target
 from models.base import db
-from models.errors import not_found
+from models.errors import Refused, bad_request, not_found
 from models.inbox import can_answer, new_token
 from models.merchants import (
     TEST_API_KEY,
@@ -151,7 +151,14 @@ def create_inbox(body):
     token = new_token()
     answer = f"?answer={body['answer']}" if "answer" in body else ""
     url = f"{settings.inbox_url}/inbox/{token}{answer}"
-    check_target(url)
+    try:
+        check_target(url)
+    except Refused:
+        raise bad_request(
+            f"No webhook can reach an inbox at INBOX_URL ({settings.inbox_url}): it is private, and "
+            "WEBHOOK_ALLOW_PRIVATE is off.",
+            reason="inbox_unreachable",
+        ) from None
     endpoint = WebhookEndpoint.create(
         g.merchant_id, url=url, events=body["events"], description="the webhook inbox"
     )

@@ -117,7 +117,10 @@ def test_an_inbox_at_an_address_that_webhooks_may_not_go_to_is_refused(
 ) -> None:
     strict = settings_of(environ | {"WEBHOOK_ALLOW_PRIVATE": "false"})
     monkeypatch.setitem(app.config, "GATEWAY", strict)
-    refused(api.post("/test/inboxes"), 400, "BAD_REQUEST_ERROR", "url")
+    error = refused(api.post("/test/inboxes"), 400, "BAD_REQUEST_ERROR")
+    assert error["reason"] == "inbox_unreachable"
+    assert "INBOX_URL (http://localhost:8000)" in error["description"]
+    assert found(api.get("/webhook_endpoints"))["data"] == []
 
 
 def test_there_is_no_inbox_where_test_endpoints_are_off(environ: dict[str, str], api: Api) -> None:
