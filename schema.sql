@@ -306,7 +306,7 @@ CREATE INDEX webhook_deliveries_first ON webhook_deliveries (endpoint_id, order_
     WHERE due_at IS NOT NULL AND attempts = 0;
 CREATE INDEX webhook_deliveries_failed
     ON webhook_deliveries (merchant_id, (coalesce(last_attempt_at, created_at))) WHERE status = 'failed';
-CREATE INDEX webhook_deliveries_of_retry ON webhook_deliveries (retry_id) WHERE retry_id IS NOT NULL;
+CREATE INDEX webhook_deliveries_of_retry ON webhook_deliveries (retry_id, status) WHERE retry_id IS NOT NULL;
 
 -- Each try of a delivery, as it went.
 CREATE TABLE webhook_attempts (

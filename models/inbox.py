@@ -6,7 +6,6 @@ the database who has no key.
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Minor, Model, db, isoformat, now
 from models.errors import not_found
-from models.signatures import standard_signature
+from models.signatures import TOLERANCE_S, is_signed
 from models.webhook_endpoints import WebhookEndpoint
 
 TOKEN_PATTERN = "[A-Za-z0-9_-]{8,64}"  # noqa: S105 (a pattern, not a secret)
@@ -31,7 +30,6 @@ TOKEN_BYTES = 18  # 24 characters: whoever knows the token may read, so it is be
 MESSAGES_KEPT = 100  # a token: enough for an afternoon of trying, at most 6.4 MB
 HEADERS_KEPT = 50  # a message: a delivery has about ten, proxies add a few
 HEADER_KEPT_CHARS = 4096  # of a header's name or value
-TOLERANCE_S = 300  # as the Standard Webhooks libraries: an older message may be somebody's recording of it
 INBOX_LOCK = 7_264_005  # advisory, beside the token's hash; any number that nobody else uses
 
 
@@ -157,22 +155,13 @@ def _what_is_wrong(
         wrong = "no webhook-id header: the signature covers it"
     elif not re.fullmatch(r"[0-9]{1,12}", timestamp):
         wrong = "no webhook-timestamp header in seconds: the signature covers it"
-    elif not _is_signed(headers["webhook-signature"], message_id, int(timestamp), body, secrets):
+    elif not is_signed(headers["webhook-signature"], secrets, message_id, int(timestamp), body):
         wrong = "the signature does not match: wrong secret or changed body"
     elif received_at_s - int(timestamp) > TOLERANCE_S:
         wrong = "the timestamp is older than 5 minutes"
     elif int(timestamp) - received_at_s > TOLERANCE_S:
         wrong = "the timestamp is more than 5 minutes ahead"
     return wrong
-
-
-def _is_signed(
-    signatures: str, message_id: str, timestamp_s: int, body: bytes, secrets: Iterable[str]
-) -> bool:
-    """Whether one of the signatures was made with one of the secrets: after a rotation there are several."""
-    given = [signature.encode() for signature in signatures.split()]
-    wanted = [standard_signature(secret, message_id, timestamp_s, body).encode() for secret in secrets]
-    return any(hmac.compare_digest(one, other) for one in wanted for other in given)
 
 
 def _event_of(text: str) -> str | None:

@@ -10,9 +10,11 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (a prefix, not a secret)
 SECRET_BYTES = 32
+TOLERANCE_S = 300  # as the Standard Webhooks libraries: an older message may be somebody's recording of it
 
 
 def new_secret() -> str:
@@ -25,6 +27,15 @@ def standard_signature(secret: str, message_id: str, timestamp_s: int, body: byt
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+
+
+def is_signed(
+    signatures: str, secrets: Iterable[str], message_id: str, timestamp_s: int, body: bytes
+) -> bool:
+    """Whether a `webhook-signature` was made with one of the secrets. In a rotation it has two entries."""
+    given = [signature.encode() for signature in signatures.split()]
+    wanted = [standard_signature(secret, message_id, timestamp_s, body).encode() for secret in secrets]
+    return any(hmac.compare_digest(one, other) for one in wanted for other in given)
 
 
 def hex_signature(secret: str, body: bytes) -> str:

@@ -89,15 +89,21 @@ class WebhookRetry(Model):
             raise not_found("Webhook retry")
         return retry
 
-    def progress(self) -> dict[str, Any]:
-        """How many of its deliveries wait, succeeded and failed. A later retry takes over what it retries."""
-        counts = db.session.execute(
-            select(WebhookDelivery.status, func.count())
-            .where(WebhookDelivery.retry_id == self.id)
-            .group_by(WebhookDelivery.status)
-        )
-        counted = {"pending": 0, "success": 0, "failed": 0} | dict(counts.all())
-        return {"status": "running" if counted["pending"] else "done", **counted}
+    @staticmethod
+    def progress(retries: Sequence[WebhookRetry]) -> list[dict[str, Any]]:
+        """For each, how many of its deliveries wait, succeeded and failed. A later retry takes over what it
+        retries.
+        """
+        counted: dict[str | None, dict[str, int]] = {
+            retry.id: {"pending": 0, "success": 0, "failed": 0} for retry in retries
+        }
+        columns = (WebhookDelivery.retry_id, WebhookDelivery.status)
+        rows = select(*columns, func.count()).where(WebhookDelivery.retry_id.in_(counted)).group_by(*columns)
+        for retry_id, status, count in db.session.execute(rows):
+            counted[retry_id][status] = count
+        return [
+            {"status": "running" if counts["pending"] else "done", **counts} for counts in counted.values()
+        ]
 
     def _retry_failed(self, endpoint_ids: list[str]) -> int:
         """Returns how many there were, at most one more than are taken."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import g
 from marshmallow import Schema, fields, validate
 from sqlalchemy import func, select
@@ -112,7 +114,7 @@ def retry_delivery(delivery_id):
 @blp.response(202, WebhookRetrySchema)
 def retry_deliveries(body):
     """Try again all that failed since a time, in the background, 100 a second."""
-    return told(WebhookRetry.begin(g.merchant_id, **body))
+    return told([WebhookRetry.begin(g.merchant_id, **body)])[0]
 
 
 @blp.get("/webhooks/retries")
@@ -122,7 +124,7 @@ def retry_deliveries(body):
 def list_retries(args):
     """List such retries with their progress, newest first."""
     found = page(select(WebhookRetry).where(WebhookRetry.merchant_id == g.merchant_id), WebhookRetry, args)
-    return found | {"data": [told(retry) for retry in found["data"]]}
+    return found | {"data": told(found["data"])}
 
 
 @blp.get("/webhooks/retries/<id:retry_id>")
@@ -130,7 +132,7 @@ def list_retries(args):
 @blp.response(200, WebhookRetrySchema)
 def get_retry(retry_id):
     """Get a retry with its progress."""
-    return told(WebhookRetry.of_merchant(g.merchant_id, retry_id))
+    return told([WebhookRetry.of_merchant(g.merchant_id, retry_id)])[0]
 
 
 @blp.post("/webhooks/test")
@@ -145,6 +147,10 @@ def test_endpoints():
     return {"data": [endpoint.send_test() for endpoint in endpoints]}
 
 
-def told(retry: WebhookRetry) -> dict[str, object]:
+def told(retries: Sequence[WebhookRetry]) -> list[dict[str, object]]:
+    """The retries with their progress, as it is now."""
     columns = ("id", "endpoint_id", "since", "until", "include_missed", "total", "has_more", "created_at")
-    return {name: getattr(retry, name) for name in columns} | retry.progress()
+    return [
+        {name: getattr(retry, name) for name in columns} | progress
+        for retry, progress in zip(retries, WebhookRetry.progress(retries), strict=True)
+    ]

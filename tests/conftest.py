@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -304,14 +304,21 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
 
     server = Server(("127.0.0.1", port), Handler)
     me = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook")
+    with served(server):
+        yield me
+
+
+@contextmanager
+def served(server: HTTPServer) -> Iterator[None]:
+    """Serve in a thread; at the end wait for it, and for its requests."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield me
+        yield
     finally:
         server.shutdown()
-        server.server_close()
         thread.join()
+        server.server_close()
 
 
 @pytest.fixture
@@ -333,15 +340,9 @@ def live(app: Flask) -> Iterator[str]:
     address = f"http://127.0.0.1:{server.server_port}"
     before = app.config["GATEWAY"]
     app.config["GATEWAY"] = replace(before, port=server.server_port, inbox_url=address)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(server):
         yield address
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        app.config["GATEWAY"] = before
+    app.config["GATEWAY"] = before
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:

@@ -36,20 +36,31 @@ def port_of(receiver: Receiver) -> int:
 def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
     """A server that reads one request, then says whatever it likes."""
 
+    def read_and_talk(line: socket.socket) -> None:
+        while not line.recv(65536).endswith(b"}"):
+            continue
+        talk(line)
+
+    with listening(read_and_talk) as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+@contextmanager
+def listening(take: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port whose connections `take` is given, one after the other."""
+
     def serve() -> None:
         with suppress(OSError):
             while True:
                 line, _ = listener.accept()
                 with line, suppress(OSError):
-                    while not line.recv(65536).endswith(b"}"):
-                        continue
-                    talk(line)
+                    take(line)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
@@ -287,26 +298,13 @@ def tls_server(certificate: trustme.LeafCert) -> Iterator[str]:
     certificate.configure_cert(context)
 
     def talk(line: socket.socket) -> None:
-        with suppress(OSError), context.wrap_socket(line, server_side=True) as tls:
+        with context.wrap_socket(line, server_side=True) as tls:
             while not tls.recv(65536).endswith(b"}"):  # closed on unread bytes, a line is reset
                 pass
             tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                line, _ = listener.accept()
-                with line:
-                    talk(line)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"https://localhost:{listener.getsockname()[1]}/"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with listening(talk) as port:
+        yield f"https://localhost:{port}/"
 
 
 def days(count: int) -> datetime:

@@ -338,6 +338,14 @@ def exhaust(api: Api, receiver: Receiver, make_due: Any) -> None:
         make_due("webhook_deliveries")
 
 
+def failing_for_six_days(app: Flask, api: Api, receiver: Receiver, make_due: Any) -> str:
+    """An endpoint whose next delivery that is given up will disable it. Returns its path."""
+    endpoint = api.endpoint(receiver.url, events=["payment.created"])
+    exhaust(api, receiver, make_due)
+    fail_for(app, "6 days")
+    return f"/webhook_endpoints/{endpoint['id']}"
+
+
 def test_after_five_days_of_nothing_but_failure_it_is_disabled(
     app: Flask, api: Api, receiver: Receiver, make_due: Any
 ) -> None:
@@ -371,9 +379,7 @@ def test_after_five_days_of_nothing_but_failure_it_is_disabled(
 def test_one_success_and_the_days_are_counted_anew(
     app: Flask, api: Api, receiver: Receiver, make_due: Any
 ) -> None:
-    path = f"/webhook_endpoints/{api.endpoint(receiver.url, events=['payment.created'])['id']}"
-    exhaust(api, receiver, make_due)
-    fail_for(app, "6 days")
+    path = failing_for_six_days(app, api, receiver, make_due)
     api.upi(api.order()["id"])
     drain_all()
     assert found(api.get(path))["failing_since"] is None
@@ -385,9 +391,7 @@ def test_a_single_failed_attempt_after_a_long_silence_disables_nothing(
     app: Flask, api: Api, receiver: Receiver, make_due: Any
 ) -> None:
     """It is judged when a delivery is given up: until then the receiver may come back."""
-    path = f"/webhook_endpoints/{api.endpoint(receiver.url, events=['payment.created'])['id']}"
-    exhaust(api, receiver, make_due)
-    fail_for(app, "6 days")
+    path = failing_for_six_days(app, api, receiver, make_due)
     receiver.answers = [500]
     api.upi(api.order()["id"])
     drain_all()
@@ -397,9 +401,7 @@ def test_a_single_failed_attempt_after_a_long_silence_disables_nothing(
 def test_enabled_again_it_starts_with_a_clean_slate(
     app: Flask, api: Api, receiver: Receiver, make_due: Any
 ) -> None:
-    path = f"/webhook_endpoints/{api.endpoint(receiver.url, events=['payment.created'])['id']}"
-    exhaust(api, receiver, make_due)
-    fail_for(app, "6 days")
+    path = failing_for_six_days(app, api, receiver, make_due)
     exhaust(api, receiver, make_due)
     assert found(api.get(path))["enabled"] is False
     enabled = found(api.patch(path, {"enabled": True}))
