@@ -11,7 +11,7 @@ from config import ConfigError, Settings, load
 from models.base import db
 from models.context import core_app, prepare_database
 from models.seed import seed_test_merchant
-from routes import BLUEPRINTS, inbox, pages
+from routes import BLUEPRINTS, inbox, pages, simulator
 from routes.auth import limiter
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blp)
+    app.register_blueprint(simulator.blp)
     if settings.test_endpoints:
         app.register_blueprint(inbox.blp)
     register_error_handlers(app)

@@ -15,6 +15,9 @@ CREATE TABLE merchants (
     email         text NOT NULL UNIQUE CHECK (email = lower(email)),
     password_hash text NOT NULL,                    -- argon2id
     role          text NOT NULL DEFAULT 'merchant' CHECK (role IN ('merchant', 'operator')),
+    logo_url      text CHECK (length(logo_url) <= 2048),              -- what its checkout page looks like
+    accent_color  text CHECK (accent_color ~ '^#[0-9a-f]{6}$'),
+    frame_origins text[] NOT NULL DEFAULT '{}',     -- the sites that may show the checkout in a frame
     created_at    timestamptz NOT NULL DEFAULT now()
 );
 
@@ -64,7 +67,8 @@ CREATE TABLE payments (
     currency           text NOT NULL,
     capture            text NOT NULL CHECK (capture IN ('automatic', 'manual')),
     method             text NOT NULL CHECK (method IN ('upi', 'card')),
-    vpa                text,
+    flow               text CHECK (flow IN ('collect', 'qr', 'intent')),  -- how a UPI app is asked
+    vpa                text,                        -- of qr and intent, known once it is paid
     card_network       text,
     card_last4         text CHECK (card_last4 ~ '^[0-9]{4}$'),
     card_expiry_month  integer CHECK (card_expiry_month BETWEEN 1 AND 12),
@@ -81,6 +85,8 @@ CREATE TABLE payments (
     error_code         text,
     error_reason       text,
     error_description  text,
+    action_expires_at  timestamptz,                 -- the shopper may act until then
+    upi_link           text,                        -- what the shopper's UPI app opens or scans
     hold_expires_at    timestamptz,                 -- an uncaptured approval is voided then
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
@@ -96,7 +102,9 @@ CREATE TABLE payments (
     FOREIGN KEY (order_id, merchant_id, amount, currency)
         REFERENCES orders (id, merchant_id, amount, currency),
     UNIQUE (id, merchant_id, currency),             -- what a refund of it must repeat
-    CHECK ((method = 'upi') = (vpa IS NOT NULL)),
+    CHECK ((method = 'upi') = (flow IS NOT NULL)),
+    CHECK (vpa IS NULL OR method = 'upi'),
+    CHECK (flow IS DISTINCT FROM 'collect' OR vpa IS NOT NULL),
     CHECK ((method = 'card') = (card_last4 IS NOT NULL)),
     CHECK ((card_last4 IS NULL) = (card_network IS NULL) AND (card_last4 IS NULL) = (card_fingerprint IS NULL)
        AND (card_last4 IS NULL) = (card_expiry_month IS NULL) AND (card_last4 IS NULL) = (card_expiry_year IS NULL)),
@@ -108,6 +116,8 @@ CREATE TABLE payments (
     CHECK (amount_refunded BETWEEN 0 AND amount_captured),
     CHECK (refund_status IS NOT DISTINCT FROM CASE WHEN amount_refunded = 0 THEN NULL
            WHEN amount_refunded = amount_captured THEN 'full' ELSE 'partial' END),
+    CHECK ((status = 'requires_action') = (action_expires_at IS NOT NULL)),
+    CHECK (upi_link IS NULL OR (status = 'requires_action' AND method = 'upi')),
     CHECK ((hold_expires_at IS NOT NULL) = (status = 'success' AND NOT captured)),
     -- Nothing can be stuck: an unsettled payment is always due, a settled one never, but for its hold.
     CHECK ((operation IS NULL) = (due_at IS NULL)),

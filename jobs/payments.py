@@ -13,6 +13,7 @@ from config import settings
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown, get_acquirer
 from jobs.work import Work, backoff_s
 from models.base import now
+from models.merchants import Merchant
 from models.orders import Order
 from models.payments import Payment
 
@@ -32,6 +33,7 @@ class PaymentWork(Work[PaymentTask, Result]):
 
     def prepare(self, rows: Sequence[Payment]) -> Iterable[tuple[str, PaymentTask]]:
         acquirer = app_acquirer()
+        payees = Merchant.names({payment.merchant_id for payment in rows})
         for payment in rows:
             if payment.operation is None:
                 raise RuntimeError(f"{payment.id}: due without an operation")
@@ -45,6 +47,8 @@ class PaymentWork(Work[PaymentTask, Result]):
                 vpa=payment.vpa,
                 token=payment.acquirer_token,
                 age_s=(now() - payment.created_at).total_seconds(),
+                flow=payment.flow,
+                payee=payees[payment.merchant_id],
             )
             look_up = payment.unknown_since is not None or payment.status == "requires_action"
             yield payment.id, PaymentTask(ask, look_up, acquirer)
@@ -73,10 +77,10 @@ class PaymentWork(Work[PaymentTask, Result]):
                 row.stay_unknown(backoff_s(row.tries))
             case NeedsAction(), _ if row.status == "requires_action":
                 row.stay_unknown(backoff_s(row.tries))  # its time is over, and the acquirer still waits
-            case NeedsAction(), _:
-                row.require_action()
-            case Approved(reference=reference), "authorize":
-                row.approve(row.order, reference)
+            case NeedsAction(expires_in_s, upi_link), _:
+                row.require_action(expires_in_s, upi_link)
+            case Approved(reference=reference, vpa=vpa), "authorize":
+                row.approve(row.order, reference, vpa)
             case Approved(), "capture":
                 row.take(row.order)
             case Approved(), _:

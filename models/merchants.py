@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 
-from sqlalchemy import ForeignKey, LargeBinary, func, select
+from sqlalchemy import ARRAY, ForeignKey, LargeBinary, Text, func, select
 from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from models import vault
@@ -32,6 +32,9 @@ class Merchant(Model):
     email: Mapped[str] = mapped_column(unique=True)
     password_hash: Mapped[str]
     role: Mapped[str] = mapped_column(server_default="merchant")
+    logo_url: Mapped[str | None]
+    accent_color: Mapped[str | None]
+    frame_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     @classmethod
@@ -39,6 +42,11 @@ class Merchant(Model):
         """The merchant, locked until commit: for what it may have only so many of."""
         locked = {"key_share": True}  # rows that refer to it may still be written
         return db.session.get_one(cls, merchant_id, with_for_update=locked, populate_existing=True)
+
+    @classmethod
+    def names(cls, merchant_ids: set[str]) -> dict[str, str]:
+        rows = db.session.execute(select(cls.id, cls.name).where(cls.id.in_(merchant_ids)))
+        return {row.id: row.name for row in rows}
 
 
 class ApiKey(Model):

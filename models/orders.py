@@ -12,11 +12,12 @@ from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from config import settings
 from models.base import Minor, Model, Timestamp, db, new_id, now
-from models.errors import conflict, not_found
+from models.errors import bad_request, conflict, not_found
 from models.events import Event
 from models.merchants import Merchant
 
 METHODS = ("upi", "card")
+UPI_CURRENCY = "INR"  # all that UPI moves
 
 
 class Order(Model):
@@ -45,7 +46,13 @@ class Order(Model):
 
     @classmethod
     def create(cls, merchant_id: str, *, expires_in: int | None = None, **facts: Any) -> Order:
-        """A new order. `expires_in` is seconds from now; None means that it never expires."""
+        """A new order. `expires_in` is seconds from now; None means that it never expires.
+
+        Raises:
+            Refused: nobody could pay it, for its only method does not move its currency.
+        """
+        if facts.get("methods") == ["upi"] and facts["currency"] != UPI_CURRENCY:
+            raise bad_request(f"UPI pays in {UPI_CURRENCY} only; take another method too.", field="methods")
         order = cls(id=new_id("order"), merchant_id=merchant_id, **facts)
         if expires_in is not None:
             order.expires_at = now() + timedelta(seconds=expires_in)
@@ -62,7 +69,7 @@ class Order(Model):
 
     @classmethod
     def public(cls, order_id: str) -> Order:
-        """The order and its merchant's name, for the checkout page: whoever knows the id may pay it."""
+        """The order and its merchant, for the checkout page: whoever knows the id may pay it."""
         order = db.session.scalar(select(cls).where(cls.id == order_id).options(joinedload(cls.merchant)))
         if order is None:
             raise not_found("Order")
@@ -102,6 +109,11 @@ class Order(Model):
         Event.record("order.expired", self.merchant_id, self.id, order=self)
 
     @property
+    def payable_methods(self) -> list[str]:
+        """Its methods without those that do not move its currency."""
+        return [method for method in self.methods if method != "upi" or self.currency == UPI_CURRENCY]
+
+    @property
     def checkout_url(self) -> str:
         return f"{settings.checkout_url}/checkout?order_id={self.id}"
 
@@ -125,24 +137,6 @@ class OrderSchema(Schema):
     checkout_url = fields.String()
     created_at = Timestamp()
     updated_at = Timestamp()
-
-
-class PublicMerchantSchema(Schema):
-    name = fields.String()
-
-
-class PublicOrderSchema(Schema):
-    """What the checkout page shows: nothing secret, nothing of the merchant but its name."""
-
-    id = fields.String()
-    amount = fields.Integer()
-    currency = fields.String()
-    status = fields.String(metadata={"enum": ["created", "attempted", "paid", "expired"]})
-    methods = fields.List(fields.String())
-    merchant = fields.Nested(PublicMerchantSchema)
-    callback_url = fields.String(allow_none=True)
-    expires_at = Timestamp(allow_none=True)
-    created_at = Timestamp()
 
 
 ORDER_SCHEMA = OrderSchema()

@@ -15,7 +15,7 @@ from models.base import Minor, Model, Timestamp, db, mark_due, new_id, now
 from models.errors import bad_request, conflict, not_found
 from models.events import Event
 from models.instruments import Card
-from models.orders import METHODS, Order
+from models.orders import METHODS, UPI_CURRENCY, Order
 
 TRANSITIONS = {
     "pending": {"requires_action", "success", "failed"},
@@ -28,7 +28,7 @@ LIVE = ("pending", "requires_action", "success")  # an order has at most one of 
 
 HOLD_DAYS = 7  # an approval that nobody captures is voided then: the usual life of a card authorization
 RELEASE_RETRY_DAYS = 1  # after an acquirer would not release an expired hold
-ACTION_TIMEOUT_S = 900  # what a shopper has to finish 3-D Secure or to approve in the UPI app
+FLOWS = ("collect", "qr", "intent")  # of UPI: a request to a VPA, a code to scan, a link that opens an app
 # A capture or void that a request has begun and may not live to finish is taken over after this.
 TAKEOVER_S = 30
 
@@ -53,6 +53,7 @@ class Payment(Model):
     currency: Mapped[str]
     capture: Mapped[str]
     method: Mapped[str]
+    flow: Mapped[str | None]
     vpa: Mapped[str | None]
     card_network: Mapped[str | None]
     card_last4: Mapped[str | None]
@@ -69,6 +70,8 @@ class Payment(Model):
     error_code: Mapped[str | None]
     error_reason: Mapped[str | None]
     error_description: Mapped[str | None]
+    action_expires_at: Mapped[datetime | None]
+    upi_link: Mapped[str | None]
     hold_expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -100,14 +103,15 @@ class Payment(Model):
         return payment
 
     @classmethod
-    def lock(cls, merchant_id: str, payment_id: str) -> Payment:
-        """The payment, locked until commit: every change of its money goes through this lock."""
-        payment = db.session.scalar(
-            select(cls)
-            .where(cls.id == payment_id, cls.merchant_id == merchant_id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        )
+    def lock(cls, merchant_id: str | None, payment_id: str) -> Payment:
+        """The payment, locked until commit: every change of its money goes through this lock.
+
+        `merchant_id` None: whose ever it is, for the shopper's page.
+        """
+        query = select(cls).where(cls.id == payment_id).with_for_update(key_share=True)
+        if merchant_id is not None:
+            query = query.where(cls.merchant_id == merchant_id)
+        payment = db.session.scalar(query.execution_options(populate_existing=True))
         if payment is None:
             raise not_found("Payment")
         return payment
@@ -120,6 +124,7 @@ class Payment(Model):
         order: Order,
         *,
         method: str,
+        flow: str | None = None,
         vpa: str | None = None,
         card: Card | None = None,
         acquirer_token: str | None = None,
@@ -132,8 +137,8 @@ class Payment(Model):
         """
         if method not in order.methods:
             raise bad_request(f"The order does not take {method} payments.", field="method")
-        if method == "upi" and order.currency != "INR":
-            raise bad_request("UPI pays in INR only.", field="method")
+        if method not in order.payable_methods:
+            raise bad_request(f"UPI pays in {UPI_CURRENCY} only.", field="method")
         order.attempt()
         live = db.session.scalar(select(cls.status).where(cls.order_id == order.id, cls.status.in_(LIVE)))
         if live == "success":
@@ -150,6 +155,7 @@ class Payment(Model):
             currency=order.currency,
             capture=order.capture,
             method=method,
+            flow=flow,
             vpa=vpa,
             card_network=card and card.network,
             card_last4=card and card.last4,
@@ -175,10 +181,14 @@ class Payment(Model):
 
     # --- what the acquirer said about the authorization --------------------------------------------
 
-    def approve(self, order: Order, reference: str | None) -> None:
-        """The acquirer approved: captured in the same step, or held until the merchant decides."""
+    def approve(self, order: Order, reference: str | None, vpa: str | None = None) -> None:
+        """The acquirer approved: captured in the same step, or held until the merchant decides.
+
+        `vpa` is the payer's, which for a scanned code only the acquirer knows.
+        """
         self._move("success")
         self.acquirer_reference = reference
+        self.vpa = self.vpa or vpa
         self._finish_operation()
         if self.capture == "automatic":
             self._take(self.amount, ("acquirer", "merchant", self.amount))
@@ -197,12 +207,43 @@ class Payment(Model):
         self._finish_operation()
         self._tell("payment.failed")
 
-    def require_action(self) -> None:
-        """The shopper must act (3-D Secure, UPI approval). When the time for it is over, we ask again."""
+    def require_action(self, expires_in_s: int, upi_link: str | None = None) -> None:
+        """The shopper must act: an OTP, an approval in the UPI app. When time is up, we look it up."""
         self._move("requires_action")
-        self.due_at = now() + timedelta(seconds=ACTION_TIMEOUT_S)
+        self.action_expires_at = self.due_at = now() + timedelta(seconds=expires_in_s)
+        self.upi_link = upi_link
         self.claim_id, self.unknown_since = None, None
         self._tell("payment.requires_action")
+
+    def check_awaits_action(self) -> None:
+        """
+        Raises:
+            Refused: the shopper has nothing to do any more, or the time for it is over.
+        """
+        if self.status != "requires_action":
+            raise conflict(
+                f"The payment does not wait for the shopper; it is {self.status}.",
+                reason="no_action_required",
+            )
+        if self.action_expires_at is None or self.action_expires_at <= now():
+            raise conflict("The time to act is over.", reason="action_expired")
+
+    def resume(self, acquirer_token: str, *, look_up: bool, delay_ms: int = 0) -> None:
+        """The shopper has acted, and the acquirer decides `delay_ms` from now, by the token it gave for that.
+
+        `look_up`: it is not asked to authorize, but what became of it: a UPI app was asked before already.
+
+        Raises:
+            Refused: as `check_awaits_action`.
+        """
+        self.check_awaits_action()
+        self._move("pending")
+        self.acquirer_token = acquirer_token
+        self.unknown_since = now() if look_up else None
+        self.due_at, self.claim_id, self.tries = now() + timedelta(milliseconds=delay_ms), None, 0
+        self._tell("payment.pending")
+        if delay_ms == 0:
+            mark_due("payments")
 
     def stay_unknown(self, retry_after_s: float) -> None:
         """No definite answer: it stays as it is and is looked up again, never guessed."""
@@ -294,6 +335,14 @@ class Payment(Model):
 
     # --- how it is shown -------------------------------------------------------------------------
 
+    @property
+    def next_action(self) -> dict[str, Any] | None:
+        """What the shopper has to do now, or None."""
+        if self.status != "requires_action":
+            return None
+        kind = "upi_approval" if self.method == "upi" else "otp"
+        return {"type": kind, "upi_link": self.upi_link, "expires_at": self.action_expires_at}
+
     def as_json(self) -> dict[str, Any]:
         return PAYMENT_SCHEMA.dump(self)
 
@@ -303,6 +352,7 @@ class Payment(Model):
         if status not in TRANSITIONS[self.status]:
             raise RuntimeError(f"{self.id}: no way from {self.status} to {status}")
         self.status, self.updated_at = status, now()
+        self.action_expires_at, self.upi_link = None, None
 
     def _take(self, amount: int, *legs: tuple[str, str, int]) -> None:
         self.captured, self.amount_captured = True, amount
@@ -328,6 +378,17 @@ class Payment(Model):
         Event.record(event_type, self.merchant_id, self.order_id, payment=self)
 
 
+class NextActionSchema(Schema):
+    """What the shopper has to do while a payment is `requires_action`."""
+
+    type = fields.String(metadata={"enum": ["otp", "upi_approval"]})
+    upi_link = fields.String(
+        allow_none=True,
+        metadata={"description": "Of flows qr and intent: what to show as a QR code or to open."},
+    )
+    expires_at = Timestamp()
+
+
 class PublicPaymentSchema(Schema):
     """What the shopper's page may know of the payment it made."""
 
@@ -336,7 +397,9 @@ class PublicPaymentSchema(Schema):
     amount = fields.Integer(metadata={"description": "Minor units."})
     currency = fields.String(metadata={"example": "INR"})
     method = fields.String(metadata={"enum": list(METHODS)})
+    flow = fields.String(allow_none=True, metadata={"enum": [*FLOWS, None]})
     status = fields.String(metadata={"enum": list(TRANSITIONS)})
+    next_action = fields.Nested(NextActionSchema, allow_none=True)
     error_code = fields.String(allow_none=True)
     error_reason = fields.String(allow_none=True)
     error_description = fields.String(allow_none=True)
@@ -347,9 +410,9 @@ class PublicPaymentSchema(Schema):
 class PaymentSchema(PublicPaymentSchema):
     class Meta:
         fields = (
-            *("id", "order_id", "merchant_id", "amount", "currency", "method", "status", "captured"),
+            *("id", "order_id", "merchant_id", "amount", "currency", "method", "flow", "status", "captured"),
             *("amount_captured", "amount_refunded", "refund_status", "vpa", "card_network", "card_last4"),
-            *("error_code", "error_reason", "error_description", "created_at", "updated_at"),
+            *("next_action", "error_code", "error_reason", "error_description", "created_at", "updated_at"),
         )
 
     merchant_id = fields.String()

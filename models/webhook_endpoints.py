@@ -29,6 +29,7 @@ EVENT_TYPES = (
     "order.expired",
     "payment.created",
     "payment.requires_action",
+    "payment.pending",
     "payment.success",
     "payment.failed",
     "payment.captured",

@@ -7,7 +7,7 @@ from marshmallow import fields, validate
 from sqlalchemy import select
 
 from models.money import AMOUNT_MIN_MINOR
-from models.orders import METHODS, Order, OrderSchema, PublicOrderSchema
+from models.orders import METHODS, Order, OrderSchema
 from models.payments import Payment, PaymentSchema
 from routes.auth import authenticated
 from routes.fields import Amount, Blueprint, Body, Currency, HttpUrl, Text, each_once
@@ -94,11 +94,3 @@ def list_payments_of_order(args, order_id):
     """List the attempts to pay an order, newest first."""
     order = Order.of_merchant(g.merchant_id, order_id)
     return page(select(Payment).where(Payment.order_id == order.id), Payment, args)
-
-
-@blp.get("/orders/<id:order_id>/public")
-@blp.doc(security=[])
-@blp.response(200, PublicOrderSchema)
-def get_public_order(order_id):
-    """Get what the checkout page shows of an order."""
-    return Order.public(order_id)

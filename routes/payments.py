@@ -1,4 +1,4 @@
-"""Payments: begin, get, list, capture, void; and the same for the shopper's page, without a secret."""
+"""Payments: begin, get, list, capture, void."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from models.base import db, now
 from models.errors import bad_request
 from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
-from models.payments import TRANSITIONS, Payment, PaymentSchema, PublicPaymentSchema
-from routes.auth import authenticated, limited_by_address_and_order
+from models.payments import FLOWS, TRANSITIONS, Payment, PaymentSchema
+from routes.auth import authenticated
 from routes.fields import Amount, AmountOrAll, Blueprint, Body, Currency, Text, WholeNumber
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import commit_on_the_way, writes
@@ -44,7 +44,17 @@ class CardBody(Body):
 class NewPayment(Body):
     order_id = Text(required=True, validate=validate.Length(max=80))
     method = Text(required=True, validate=validate.OneOf(METHODS))
-    vpa = Text(allow_none=True, metadata={"description": "With method upi.", "example": "success@upi"})
+    flow = Text(
+        allow_none=True,
+        validate=validate.OneOf(FLOWS),
+        metadata={
+            "description": "With method upi. `collect`, the default, asks the app of `vpa`; `qr`, `intent` "
+            "become `requires_action`, with an `upi_link` to show as a QR code or to open."
+        },
+    )
+    vpa = Text(
+        allow_none=True, metadata={"description": "With method upi, flow collect.", "example": "success@upi"}
+    )
     card = fields.Nested(CardBody, allow_none=True, metadata={"description": "With method card."})
 
 
@@ -94,31 +104,31 @@ def create_payment(body):
     return begin_payment(body, g.merchant_id)
 
 
-@blp.post("/payments/public")
-@blp.doc(security=[])
-@limited_by_address_and_order
-@writes
-@blp.arguments(NewPayment)
-@blp.response(201, PublicPaymentSchema)
-def create_public_payment(body):
-    """Begin a payment from the checkout page: whoever knows the order may pay it."""
-    return begin_payment(body, None)
-
-
 def begin_payment(body: dict[str, Any], merchant_id: str | None) -> Payment:
     """Check the instrument, hand a card to the acquirer, and begin the payment."""
     method = body["method"]
-    if body.get(other := "card" if method == "upi" else "vpa") is not None:
-        raise bad_request(f"{other}: Does not go with method {method}.", field=other)
+    flow = (body.get("flow") or "collect") if method == "upi" else None
+    for other in ("vpa", "flow") if method == "card" else ("card",):
+        if body.get(other) is not None:
+            raise bad_request(f"{other}: Does not go with method {method}.", field=other)
     vpa, card, token = None, None, None
-    if method == "upi":
+    if flow == "collect":
         vpa = check_vpa(_required(body, "vpa"))
-    else:
+    elif flow is not None and body.get("vpa") is not None:
+        raise bad_request(f"vpa: Does not go with flow {flow}; the UPI app knows its own.", field="vpa")
+    elif method == "card":
         card = check_card(**_required(body, "card"), today=_today_somewhere())
         token = app_acquirer().tokenize(card)
     order = Order.lock(body["order_id"], merchant_id)
     return Payment.begin(
-        order, method=method, vpa=vpa, card=card, acquirer_token=token, delay_ms=processing_delay_ms()
+        order,
+        method=method,
+        flow=flow,
+        vpa=vpa,
+        card=card,
+        acquirer_token=token,
+        # A code or a link is there at once: the bank takes its time over the answer.
+        delay_ms=0 if flow in ("qr", "intent") and not settings.test_mode else processing_delay_ms(),
     )
 
 
@@ -202,14 +212,6 @@ def get_stats(args):
 def get_payment(payment_id):
     """Get a payment."""
     return Payment.of_merchant(g.merchant_id, payment_id)
-
-
-@blp.get("/payments/<id:payment_id>/public")
-@blp.doc(security=[])
-@blp.response(200, PublicPaymentSchema)
-def get_public_payment(payment_id):
-    """Get what the shopper's page may know of its payment."""
-    return Payment.public(payment_id)
 
 
 # --- capture and void ----------------------------------------------------------------------------

@@ -65,11 +65,12 @@ def _idempotency_key() -> str | None:
 
 
 def _scope() -> str:
-    """Whose key it is: the merchant's, or on the public side the order's."""
+    """Whose key it is: the merchant's, or on the public side the payment's or the order's."""
     if "merchant_id" in g:
         return g.merchant_id
     body = request.get_json(silent=True) or {}
-    return f"public:{str(body.get('order_id'))[:64]!a}"
+    of = (request.view_args or {}).get("payment_id") or body.get("order_id")
+    return f"public:{str(of)[:64]!a}"
 
 
 def _fingerprint() -> bytes:

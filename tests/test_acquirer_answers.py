@@ -18,12 +18,20 @@ DECLINED = Declined("PAYMENT_DECLINED", "not_possible", "No.")
 class Scripted:
     """An acquirer that answers as the test says; without a word from it, it approves."""
 
+    simulated = True
+
     def __init__(self) -> None:
         self.answers: dict[str, list[Result]] = {}
         self.asked: list[tuple[str, str, int]] = []
 
     def tokenize(self, card: Card) -> str:
         return f"token-{card.last4}"
+
+    def authenticate(self, token: str | None, otp: str) -> str:
+        return f"{token}-{otp}"
+
+    def cancel(self, token: str | None) -> str:
+        return f"{token}-cancelled"
 
     def authorize(self, ask: Ask) -> Result:
         return self._answer("authorize", ask)
@@ -136,7 +144,7 @@ def test_a_refund_may_be_refused(api: Api, acquirer: Scripted) -> None:
 def test_a_shopper_who_is_still_acting_is_waited_for(
     api: Api, acquirer: Scripted, make_due: Callable[[str], None]
 ) -> None:
-    acquirer.answers = {"authorize": [NeedsAction()], "lookup": [NeedsAction()]}
+    acquirer.answers = {"authorize": [NeedsAction(900)], "lookup": [NeedsAction(900)]}
     payment = api.upi(api.order()["id"])
     drain_all()
     make_due("payments")

@@ -18,6 +18,9 @@ PUBLIC = {
     ("GET", "/api/v1/orders/{order_id}/public"),
     ("POST", "/api/v1/payments/public"),
     ("GET", "/api/v1/payments/{payment_id}/public"),
+    ("GET", "/api/v1/payments/{payment_id}/public/qr.svg"),
+    ("POST", "/api/v1/payments/{payment_id}/public/otp"),
+    ("POST", "/api/v1/payments/{payment_id}/public/cancel"),
     ("GET", "/api/v1/test/merchant"),
     ("GET", "/api/v1/test/jobs/status"),
 }

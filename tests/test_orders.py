@@ -335,7 +335,9 @@ def test_the_public_view_shows_what_the_checkout_needs_and_nothing_else(app: Fla
     order = api.order(receipt="R-1", notes={"cost": "5"}, callback_url="https://shop.example/", expires_in=60)
     shown = found(app.test_client().get(f"/api/v1/orders/{order['id']}/public"))
     same = ("id", "amount", "currency", "status", "methods", "callback_url", "expires_at", "created_at")
-    assert shown == {name: order[name] for name in same} | {"merchant": {"name": "Test Merchant"}}
+    merchant = {"name": "Test Merchant", "logo_url": None, "accent_color": None}
+    told = {"merchant": merchant, "payment": None, "simulated": True}
+    assert shown == {name: order[name] for name in same} | told
 
 
 def test_the_public_view_of_an_unknown_order_is_a_404(app: Flask) -> None:
@@ -394,9 +396,10 @@ def test_many_orders_with_live_payments_do_not_keep_others_from_expiring(api: Ap
         merchant=TEST_MERCHANT_ID,
     )
     in_sql(
-        "INSERT INTO payments (id, merchant_id, order_id, amount, currency, capture, method, vpa, status, "
-        "operation, due_at) SELECT 'pay_' || right(id, 16), merchant_id, id, amount, currency, capture, "
-        "'upi', 'pending@upi', 'requires_action', 'authorize', now() + interval '15 minutes' FROM orders"
+        "INSERT INTO payments (id, merchant_id, order_id, amount, currency, capture, method, flow, vpa, "
+        "status, action_expires_at, operation, due_at) SELECT 'pay_' || right(id, 16), merchant_id, id, "
+        "amount, currency, capture, 'upi', 'collect', 'pending@upi', 'requires_action', now(), 'authorize', "
+        "now() + interval '15 minutes' FROM orders"
     )
     order_id = api.order(expires_in=60)["id"]
     end_time(order_id)

@@ -16,7 +16,7 @@ from tests.conftest import Api, card_body, drain_all, found, made, refused, sett
 
 DAY_S = 24 * 3600
 SHOWN = {
-    *("id", "order_id", "amount", "currency", "method", "status"),
+    *("id", "order_id", "amount", "currency", "method", "flow", "status", "next_action"),
     *("error_code", "error_reason", "error_description", "created_at", "updated_at"),
 }
 HOME, ELSEWHERE = "198.51.100.7", "203.0.113.9"

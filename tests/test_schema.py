@@ -97,7 +97,7 @@ def test_the_database_refuses_a_payment_that_is(api: Api, context: None, change:
 
 def test_the_database_refuses_a_second_live_payment_of_an_order(api: Api, context: None) -> None:
     payment = api.upi(api.order()["id"])
-    columns = "merchant_id, order_id, amount, currency, capture, method, vpa, operation, due_at"
+    columns = "merchant_id, order_id, amount, currency, capture, method, flow, vpa, operation, due_at"
     copy = f"INSERT INTO payments (id, {columns}) SELECT 'pay_0000000000000000', {columns} FROM payments"
     with pytest.raises(IntegrityError, match="payments_one_live_per_order"):
         db.session.execute(text(f"{copy} WHERE id = :id"), payment)

@@ -222,7 +222,7 @@ def test_many_commits_cost_one_job(api: Api, context: None) -> None:
 
 def test_a_delayed_payment_is_woken_when_it_is_due(app: Flask, api: Api, context: None) -> None:
     order = Order.lock(api.order()["id"])
-    Payment.begin(order, method="upi", vpa="success@upi", delay_ms=60_000)
+    Payment.begin(order, method="upi", flow="collect", vpa="success@upi", delay_ms=60_000)
     commit()
     clock = Clock(app)
     clock.tick()

@@ -15,10 +15,13 @@ from models.instruments import Card
 
 @dataclass(frozen=True)
 class Approved:
-    """Done. `check_again_s`: it may still be reversed; look it up once more after so many seconds."""
+    """Done. `check_again_s`: it may still be reversed; look it up once more after so many seconds.
+    `vpa` is the payer's, where only the acquirer knows it.
+    """
 
     reference: str
     check_again_s: float | None = None
+    vpa: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,13 @@ class Declined:
 
 @dataclass(frozen=True)
 class NeedsAction:
-    """The shopper must act first (3-D Secure, UPI approval)."""
+    """The shopper must act first, within so many seconds: type an OTP, or approve in a UPI app.
+
+    `upi_link` is what the app opens or scans (NPCI's UPI Linking Specification: `upi://pay?...`).
+    """
+
+    expires_in_s: int
+    upi_link: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Ask:
     vpa: str | None
     token: str | None
     age_s: float
+    flow: str | None = None
+    payee: str = ""  # the merchant's name, as the shopper's bank shows it
 
     @property
     def idempotency_key(self) -> str:
@@ -66,8 +77,18 @@ class Ask:
 class Acquirer(Protocol):
     """What the gateway needs of an acquirer."""
 
+    simulated: bool  # no money moves
+
     def tokenize(self, card: Card) -> str:
         """Hand the card over, in the request that brought it; keep only what this returns."""
+        ...
+
+    def authenticate(self, token: str | None, otp: str) -> str:
+        """Hand over a shopper's OTP, in the request that brought it; keep only what this returns."""
+        ...
+
+    def cancel(self, token: str | None) -> str:
+        """The shopper does not want to go on. What became of it, a look-up tells: it may be too late."""
         ...
 
     def authorize(self, ask: Ask) -> Result: ...
