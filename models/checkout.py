@@ -8,6 +8,7 @@ from marshmallow import Schema, fields
 from sqlalchemy import exists, select
 
 from models.base import Timestamp, db
+from models.colours import accent
 from models.errors import Refused
 from models.merchants import ApiKey, Merchant
 from models.orders import METHODS, Order
@@ -21,12 +22,13 @@ class Checkout:
     order: Order
     merchant: Merchant
     payment: Payment | None
+    accent: dict[str, str] | None
     simulated: bool
 
     @classmethod
-    def of(cls, order_id: str, *, key: str | None, simulated: bool) -> Checkout:
-        """For whoever knows the order's id. `key` is the id of the API key that a page says it belongs to;
-        `simulated` says that no money moves.
+    def of(cls, order_id: str, *, key: str | None, color: str | None, simulated: bool) -> Checkout:
+        """For whoever knows the order's id. `key` is the id of the API key that a page says it belongs to,
+        `color` the accent that it wants, instead of the merchant's; `simulated` says that no money moves.
 
         Raises:
             Refused: there is no such order, or the key is not one of its merchant's.
@@ -41,13 +43,24 @@ class Checkout:
                 raise Refused("AUTHENTICATION_ERROR", text, field="key")
         latest = select(Payment).where(Payment.order_id == order.id)
         latest = latest.order_by(Payment.created_at.desc(), Payment.seq.desc()).limit(1)
-        return cls(order, order.merchant, db.session.scalar(latest), simulated)
+        color = color or order.merchant.accent_color
+        return cls(
+            order, order.merchant, db.session.scalar(latest), accent(color) if color else None, simulated
+        )
 
 
 class PublicMerchantSchema(Schema):
     name = fields.String()
     logo_url = fields.String(allow_none=True)
-    accent_color = fields.String(allow_none=True, metadata={"example": "#1a56c4"})
+
+
+class AccentSchema(Schema):
+    """An accent colour as it can be read."""
+
+    brand = fields.String(metadata={"example": "#1a56c4"})
+    on_brand = fields.String(metadata={"description": "For text on it."})
+    text_light = fields.String(metadata={"description": "As text on a light page."})
+    text_dark = fields.String(metadata={"description": "As text on a dark page."})
 
 
 class CheckoutSchema(Schema):
@@ -65,6 +78,9 @@ class CheckoutSchema(Schema):
         metadata={"description": "Without those that do not move its currency."},
     )
     merchant = fields.Nested(PublicMerchantSchema)
+    accent = fields.Nested(
+        AccentSchema, allow_none=True, metadata={"description": "With contrasts that WCAG asks for."}
+    )
     payment = fields.Nested(
         PublicPaymentSchema,
         allow_none=True,

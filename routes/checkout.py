@@ -14,7 +14,7 @@ from models.checkout import Checkout, CheckoutSchema
 from models.errors import conflict
 from models.payments import Payment, PublicPaymentSchema
 from routes.auth import limited_by_address, limited_by_address_and_order
-from routes.fields import Blueprint, Body, Text
+from routes.fields import Blueprint, Body, Color, Text
 from routes.payments import NewPayment, begin_payment, processing_delay_ms
 from routes.writes import writes
 
@@ -28,6 +28,7 @@ class CheckoutQuery(Body):
         validate=validate.Length(max=80),
         metadata={"description": "The id of an API key, which then has to be one of the order's merchant."},
     )
+    color = Color(metadata={"description": "An accent instead of the merchant's.", "example": "#1a56c4"})
 
 
 class Otp(Body):
@@ -45,7 +46,8 @@ class Otp(Body):
 @blp.response(200, CheckoutSchema)
 def get_public_order(args, order_id):
     """Get what the checkout page shows of an order."""
-    return Checkout.of(order_id, key=args.get("key"), simulated=app_acquirer().simulated)
+    key, color = args.get("key"), args.get("color")
+    return Checkout.of(order_id, key=key, color=color, simulated=app_acquirer().simulated)
 
 
 @blp.post("/payments/public")

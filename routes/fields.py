@@ -57,6 +57,16 @@ class Currency(Text):
         super().__init__(validate=known, **kwargs)
 
 
+class Color(Text):
+    """A colour as six hexadecimal digits."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        color = super()._deserialize(value, *args, **kwargs).lower()
+        if not re.fullmatch(r"#[0-9a-f]{6}", color):
+            raise ValidationError("Must be a colour like #1a56c4.")
+        return color
+
+
 class HttpUrl(Text):
     """An absolute http or https address without credentials in it."""
 

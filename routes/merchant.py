@@ -13,7 +13,7 @@ from models.audit import AuditEntry
 from models.base import db
 from models.merchants import Merchant
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, HttpUrl, Text, each_once
+from routes.fields import Blueprint, Body, Color, HttpUrl, Text, each_once
 from routes.writes import writes
 
 MAX_ORIGINS = 32  # they all go into one header
@@ -43,14 +43,6 @@ class LogoUrl(HttpUrl):
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", urlsplit(url).netloc):
             raise ValidationError("Must name its host in ASCII letters, digits, dots and hyphens.")
         return url
-
-
-class Color(Text):
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        color = super()._deserialize(value, *args, **kwargs).lower()
-        if not re.fullmatch(r"#[0-9a-f]{6}", color):
-            raise ValidationError("Must be a colour like #1a56c4.")
-        return color
 
 
 class MerchantChange(Body):

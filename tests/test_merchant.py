@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 
 from models.audit import AuditEntry
 from models.base import db
+from models.colours import accent
 from tests.conftest import Api, found, refused
 
 
@@ -62,7 +63,8 @@ def test_it_changes_what_is_named_and_nothing_else(app: Flask, api: Api) -> None
 def test_the_checkout_shows_its_face_and_nothing_else_of_it(app: Flask, api: Api) -> None:
     found(api.patch("/merchant", {"accent_color": "#0b7a4b", "frame_origins": ["https://shop.example"]}))
     shown = found(app.test_client().get(f"/api/v1/orders/{api.order()['id']}/public"))
-    assert shown["merchant"] == {"name": "Test Merchant", "logo_url": None, "accent_color": "#0b7a4b"}
+    assert shown["merchant"] == {"name": "Test Merchant", "logo_url": None}
+    assert shown["accent"] == accent("#0b7a4b")
 
 
 @pytest.mark.parametrize(

@@ -335,8 +335,8 @@ def test_the_public_view_shows_what_the_checkout_needs_and_nothing_else(app: Fla
     order = api.order(receipt="R-1", notes={"cost": "5"}, callback_url="https://shop.example/", expires_in=60)
     shown = found(app.test_client().get(f"/api/v1/orders/{order['id']}/public"))
     same = ("id", "amount", "currency", "status", "methods", "callback_url", "expires_at", "created_at")
-    merchant = {"name": "Test Merchant", "logo_url": None, "accent_color": None}
-    told = {"merchant": merchant, "payment": None, "simulated": True}
+    merchant = {"name": "Test Merchant", "logo_url": None}
+    told = {"merchant": merchant, "accent": None, "payment": None, "simulated": True}
     assert shown == {name: order[name] for name in same} | told
 
 
