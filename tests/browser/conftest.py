@@ -1,15 +1,29 @@
-"""Fixtures: one real Chromium for the whole run, and for every test a page of its own that is watched."""
+"""Fixtures: one real Chromium for the whole run, and for every test pages of its own that are watched."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
+
+from config import ROOT
+from tests.conftest import Api, drain_all
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -21,7 +35,10 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 10_000  # for anything to appear; the inbox asks once a second
+PATIENCE_MS = 10_000  # for anything to appear; the pages ask once a second
+AXE = ROOT / "tests/browser/node_modules/axe-core/axe.min.js"
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +47,7 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.fail("no Chromium: install one (apt-get install chromium), or set CHROMIUM", pytrace=False)
     with sync_playwright() as playwright:
+        playwright.selectors.set_test_id_attribute("data-test-id")
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
         chromium.close()
@@ -37,15 +55,22 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Watch:
-    """What a page did beside what it shows: it may speak to its own origin alone, and complain of nothing."""
+    """What the pages did beside what they show: whom they spoke to, and what they complained of."""
 
     origins: set[str] = field(default_factory=set)
+    requests: list[Request] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+
+    def page(self, page: Page) -> None:
+        page.on("request", self.request)
+        page.on("console", self.console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def request(self, request: Request) -> None:
         parts = urlsplit(request.url)
         if parts.scheme != "data":
             self.origins.add(f"{parts.scheme}://{parts.netloc}")
+            self.requests.append(request)
 
     def console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -57,18 +82,69 @@ def watch() -> Watch:
     return Watch()
 
 
+NewContext = Callable[..., BrowserContext]
+
+
 @pytest.fixture
-def page(browser: Browser, live: str, watch: Watch) -> Iterator[Page]:
-    """A page on the running app. Whatever the test looks for: no complaint, no word to another origin."""
-    context = browser.new_context(base_url=live)
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    page.on("request", watch.request)
-    page.on("console", watch.console)
-    page.on("pageerror", lambda error: watch.complaints.append(str(error)))
-    try:
-        yield page
-    finally:
-        context.close()  # before the server, which waits for its last request
+def new_context(browser: Browser, live: str, watch: Watch) -> Iterator[NewContext]:
+    """Makes contexts on the running app: browsers of their own, whose pages are watched."""
+    with ExitStack() as contexts:
+
+        def make(**options: Any) -> BrowserContext:
+            context = browser.new_context(base_url=live, **{"locale": "en-IN"} | options)
+            contexts.callback(context.close)  # before the server, which waits for its last request
+            context.set_default_timeout(PATIENCE_MS)
+            context.on("page", watch.page)
+            return context
+
+        yield make
     assert watch.complaints == []
+
+
+@pytest.fixture
+def page(new_context: NewContext, live: str, watch: Watch) -> Iterator[Page]:
+    """A page on the running app. Whatever the test looks for: no complaint, no word to another origin."""
+    yield new_context().new_page()
     assert watch.origins <= {live}
+
+
+@pytest.fixture
+def workers(api: Api) -> Iterator[None]:
+    """Work is done as it becomes due."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.05):
+            drain_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def axe(page: Page) -> list[str]:
+    """What axe-core finds wrong on the page as it now is, by WCAG 2.2 A and AA and its best practices.
+
+    In a world of its own: the page's policy lets no script of others run.
+    """
+    session = page.context.new_cdp_session(page)
+    tree = session.send("Page.getFrameTree")
+    world = session.send(
+        "Page.createIsolatedWorld", {"frameId": tree["frameTree"]["frame"]["id"], "worldName": "axe"}
+    )
+    evaluate = {"contextId": world["executionContextId"], "awaitPromise": True, "returnByValue": True}
+    session.send("Runtime.evaluate", {"expression": AXE.read_text(), **evaluate})
+    found = session.send(
+        "Runtime.evaluate",
+        {
+            "expression": "axe.run(document, {resultTypes: ['violations']}).then(({violations, passes}) => "
+            "[passes.length, violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html)}`)])",
+            **evaluate,
+        },
+    )
+    assert "exceptionDetails" not in found, found
+    passes, violations = found["result"]["value"]
+    assert passes > 5, "axe-core did not look at the page"
+    return violations

@@ -11,11 +11,10 @@ import pytest
 import requests
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, Watch
+from tests.browser.conftest import Watch
 from tests.conftest import Api, drain_all, found, made
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture

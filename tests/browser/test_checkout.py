@@ -1,0 +1,830 @@
+"""The checkout as a shopper uses it: every way to pay, every way it can end, and what must not go wrong."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zxingcpp
+from flask import Flask
+from PIL import Image
+from playwright.sync_api import Locator, Page, Route, expect
+from sqlalchemy import text
+
+from models.base import db
+from tests.browser.checkout import (
+    OTP_CARD,
+    failed,
+    fill_card,
+    open_order,
+    pay_by_card,
+    pay_by_upi,
+    send_otp,
+    succeeded,
+)
+from tests.browser.conftest import NewContext, Watch
+from tests.conftest import Api, drain_all, found
+from tests.processes import wait_until
+
+pytestmark = pytest.mark.browser
+
+PHONE = {"viewport": {"width": 375, "height": 720}, "is_mobile": True, "has_touch": True}
+NOT_CHARGED = "You have not been charged."
+
+
+def payments_of(api: Api, order: dict[str, Any]) -> list[dict[str, Any]]:
+    return found(api.get(f"/orders/{order['id']}/payments"))["data"]
+
+
+def phone_of(page: Page) -> Page:
+    """The simulated phone, in a second tab."""
+    page.get_by_test_id("simulator").locator("summary").click()
+    with page.context.expect_page() as opened:
+        page.get_by_test_id("simulator-link").click()
+    return opened.value
+
+
+# --- paying --------------------------------------------------------------------------------------
+
+
+def test_it_shows_what_is_to_be_paid_and_to_whom(api: Api, page: Page) -> None:
+    order = api.order(1234500)
+    open_order(page, order)
+    expect(page.get_by_test_id("order-amount")).to_have_text("₹12,345.00")
+    expect(page.get_by_test_id("order-id")).to_have_text(order["id"])
+    expect(page.get_by_test_id("order-summary")).to_contain_text("Test Merchant")
+    expect(page).to_have_title("Pay ₹12,345.00 · Test Merchant")
+    expect(page.get_by_test_id("checkout-container")).to_be_visible()
+    expect(page.get_by_test_id("pay-button")).to_have_count(1)
+    expect(page.get_by_text("Test mode: no money moves")).to_be_visible()
+
+
+def test_upi_succeeds(api: Api, page: Page, workers: None) -> None:
+    order = api.order(callback_url="https://shop.example/thanks?cart=7")
+    open_order(page, order)
+    pay_by_upi(page)
+    payment_id = succeeded(page)
+    expect(page.get_by_test_id("success-message")).to_have_text("Test Merchant has received your payment.")
+    back = page.get_by_test_id("return-link")
+    expect(back).to_have_text("Return to Test Merchant")
+    address = f"https://shop.example/thanks?cart=7&order_id={order['id']}&payment_id={payment_id}"
+    expect(back).to_have_attribute("href", address)
+    assert [p["id"] for p in payments_of(api, order)] == [payment_id]
+    assert found(api.get(f"/orders/{order['id']}"))["status"] == "paid"
+
+
+def test_without_a_callback_url_there_is_no_link(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_upi(page)
+    succeeded(page)
+    expect(page.get_by_test_id("return-link")).to_be_hidden()
+
+
+def test_upi_fails_and_another_try_succeeds(api: Api, page: Page, workers: None) -> None:
+    order = api.order()
+    open_order(page, order)
+    pay_by_upi(page, "failure@upi")
+    assert failed(page) == f"Your bank declined the payment. Try again or pay another way. {NOT_CHARGED}"
+    page.get_by_test_id("retry-button").click()
+    pay_by_upi(page)
+    succeeded(page)
+    assert [p["status"] for p in payments_of(api, order)] == ["success", "failed"]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("4242424242424242", "4111111111111111", "5555555555554444", "6527658900001005"),
+        *("4000000000007726", "4000000000005126"),
+    ],
+)
+def test_a_card_succeeds(api: Api, page: Page, workers: None, number: str) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, number)
+    payment = api.payment(succeeded(page))
+    assert (payment["status"], payment["card_last4"]) == ("success", number[-4:])
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("4000000000000002", "Your bank declined the card."),
+        ("4000000000009995", "There is not enough money in the account."),
+        ("4000000000009987", "This card was reported lost and cannot be used."),
+        ("4000000000009979", "This card was reported stolen and cannot be used."),
+        ("4000000000000069", "Your bank says that this card has expired."),
+        ("4000000000000127", "The security code is not correct."),
+        ("4000000000000119", "The bank could not process the card just now."),
+    ],
+)
+def test_a_card_fails_in_plain_words(api: Api, page: Page, workers: None, number: str, words: str) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, number)
+    said = failed(page)
+    assert said.startswith(words)
+    assert said.endswith(NOT_CHARGED)
+
+
+def test_a_bank_that_does_not_answer_is_waited_for(
+    api: Api, page: Page, make_due: Callable[[str], None]
+) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, "4100280000090000")
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    drain_all()
+    make_due("payments")
+    drain_all()
+    assert failed(page) == f"The payment was not completed in time. {NOT_CHARGED}"
+
+
+def test_the_security_code_is_typed_anew_for_every_attempt(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, "4000000000000127")
+    failed(page)
+    page.get_by_test_id("retry-button").click()
+    expect(page.get_by_test_id("card-number-input")).to_have_value("4000 0000 0000 0127")
+    expect(page.get_by_test_id("cvv-input")).to_have_value("")
+
+
+# --- what the shopper has to do ------------------------------------------------------------------
+
+
+def test_an_otp_passes(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, OTP_CARD)
+    expect(page.get_by_test_id("otp-input")).to_be_focused()
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"^1[45]:\d\d$"))
+    send_otp(page, "12 34")
+    succeeded(page)
+
+
+def test_an_otp_fails(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, OTP_CARD)
+    send_otp(page, "123")
+    assert failed(page) == f"The one-time password was not correct. {NOT_CHARGED}"
+
+
+def test_what_is_no_otp_is_not_sent(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, OTP_CARD)
+    send_otp(page, "")
+    expect(page.locator(".wrong", has_text="Enter the one-time password.")).to_be_visible()
+    send_otp(page, "12a4")
+    expect(page.locator(".wrong", has_text="The one-time password has digits only")).to_be_visible()
+    expect(page.get_by_test_id("otp-input")).to_have_attribute("aria-invalid", "true")
+    send_otp(page)
+    succeeded(page)
+
+
+def test_a_challenge_can_be_cancelled(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, OTP_CARD)
+    page.get_by_test_id("cancel-button").click()
+    assert failed(page) == f"You cancelled the payment. {NOT_CHARGED}"
+    expect(page.get_by_role("heading", name="Payment cancelled")).to_be_visible()
+
+
+def test_a_code_is_scanned_and_approved_on_the_phone(api: Api, page: Page, workers: None) -> None:
+    order = api.order()
+    open_order(page, order)
+    page.get_by_test_id("show-qr-button").click()
+    code = page.get_by_test_id("qr-code")
+    expect(code).to_have_attribute("alt", "QR code to pay ₹100.00 to Test Merchant with a UPI app")
+    (payment,) = payments_of(api, order)
+    assert scan(code) == payment["next_action"]["upi_link"]
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"^[45]:\d\d$"))
+    phone = phone_of(page)
+    expect(phone.get_by_role("heading", name="Test Merchant")).to_be_visible()
+    expect(phone.get_by_text("₹100.00")).to_be_visible()
+    phone.get_by_role("button", name="Approve").click()
+    assert succeeded(page) == payment["id"]
+    expect(phone.get_by_role("heading", name="Paid", exact=True)).to_be_visible()
+
+
+def test_the_phone_is_found_by_scanning_too(api: Api, live: str, page: Page, workers: None) -> None:
+    order = api.order()
+    open_order(page, order)
+    page.get_by_test_id("show-qr-button").click()
+    page.get_by_test_id("simulator").locator("summary").click()
+    (payment,) = payments_of(api, order)
+    code = page.get_by_role("img", name="QR code that opens the simulated phone")
+    assert scan(code) == f"{live}/sim/upi/{payment['id']}"
+
+
+@pytest.mark.parametrize(
+    ("button", "words"),
+    [
+        ("Decline", "You declined the payment in your UPI app."),
+        ("Enter a wrong UPI PIN", "The UPI PIN was not correct."),
+        ("Let it expire", "The payment was not completed in time."),
+    ],
+)
+def test_a_refusal_on_the_phone_is_told(api: Api, page: Page, workers: None, button: str, words: str) -> None:
+    open_order(page, api.order())
+    pay_by_upi(page, "pending@upi")
+    expect(page.get_by_role("heading", name="Approve in your UPI app")).to_be_visible()
+    phone = phone_of(page)
+    phone.get_by_role("button", name=button).click()
+    assert failed(page) == f"{words} {NOT_CHARGED}"
+    expect(phone.get_by_role("heading", name="Not paid")).to_be_visible()
+
+
+def test_a_phone_opens_its_upi_app_first(api: Api, new_context: NewContext, workers: None) -> None:
+    page = new_context(**PHONE).new_page()
+    order = api.order()
+    open_order(page, order)
+    first = page.get_by_test_id("upi-form").get_by_role("button").first
+    expect(first).to_have_text("Pay with a UPI app")
+    first.click()
+    expect(page.get_by_test_id("upi-app-link")).to_have_attribute("href", re.compile("^upi://pay\\?"))
+    expect(page.get_by_test_id("qr-code")).to_be_hidden()
+    (payment,) = payments_of(api, order)
+    assert payment["flow"] == "intent"
+    phone = phone_of(page)
+    phone.get_by_role("button", name="Approve").click()
+    succeeded(page)
+
+
+def test_a_desktop_offers_no_app_to_open(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    expect(page.get_by_test_id("show-qr-button")).to_be_visible()
+    expect(page.get_by_test_id("upi-app-button")).to_be_hidden()
+
+
+def test_one_code_can_be_left_for_another_way(api: Api, page: Page, workers: None) -> None:
+    order = api.order()
+    open_order(page, order)
+    page.get_by_test_id("show-qr-button").click()
+    page.get_by_test_id("cancel-button").click()
+    pay_by_card(page)
+    succeeded(page)
+    assert [p["error_reason"] for p in payments_of(api, order)] == [None, "payment_cancelled"]
+
+
+def test_a_code_whose_time_is_over_says_so(app: Flask, api: Api, page: Page) -> None:
+    order = api.order()
+    open_order(page, order)
+    page.get_by_test_id("show-qr-button").click()
+    wait_until(lambda: payments_of(api, order))
+    drain_all()
+    expect(page.get_by_test_id("qr-code")).to_be_visible()
+    with app.app_context():
+        db.session.execute(text("UPDATE payments SET action_expires_at = now() + interval '2 seconds'"))
+        db.session.commit()
+    page.reload()
+    expect(page.get_by_role("heading", name="Time is up")).to_be_visible()
+    with app.app_context():
+        db.session.execute(text("UPDATE payments SET due_at = now()"))
+        db.session.commit()
+    drain_all()
+    assert failed(page) == f"The payment was not completed in time. {NOT_CHARGED}"
+
+
+# --- what must not go wrong ----------------------------------------------------------------------
+
+
+def test_a_reload_finds_the_running_payment_again(api: Api, page: Page) -> None:
+    order = api.order()
+    open_order(page, order)
+    pay_by_upi(page)
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    page.reload()
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    drain_all()
+    (payment,) = payments_of(api, order)
+    assert succeeded(page) == payment["id"]
+    page.reload()
+    assert succeeded(page) == payment["id"]
+    expect(page.get_by_role("heading", name="Payment successful")).to_be_visible()
+
+
+def test_a_reload_finds_out_that_it_failed_meanwhile(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    pay_by_upi(page, "failure@upi")
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    page.goto("about:blank")
+    drain_all()
+    page.go_back()
+    assert failed(page).startswith("Your bank declined the payment.")
+    page.get_by_test_id("retry-button").click()
+    page.reload()
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+
+
+def test_five_seconds_without_a_network_lose_nothing(api: Api, page: Page, watch: Watch) -> None:
+    order = api.order()
+    open_order(page, order)
+    pay_by_upi(page)
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    page.context.set_offline(True)
+    line = page.locator(".problem")
+    expect(line).to_have_text(re.compile(r"^No connection\. .* Next try in 4 s\.$"))  # after 1 + 2
+    drain_all()
+    expect(line).to_have_text(re.compile(r"Next try in 1 s\.$"))
+    page.context.set_offline(False)
+    succeeded(page)
+    assert len(payments_of(api, order)) == 1
+    watch.complaints = [c for c in watch.complaints if "ERR_INTERNET_DISCONNECTED" not in c]
+
+
+def test_a_payment_sent_without_a_network_is_sent_when_there_is_one(
+    api: Api, page: Page, watch: Watch, workers: None
+) -> None:
+    order = api.order()
+    open_order(page, order)
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+    page.context.set_offline(True)
+    pay_by_card(page)
+    expect(page.locator(".problem", has_text="No connection.")).to_be_visible()
+    page.context.set_offline(False)
+    succeeded(page)
+    assert len(payments_of(api, order)) == 1
+    watch.complaints = [c for c in watch.complaints if "ERR_INTERNET_DISCONNECTED" not in c]
+
+
+def test_a_lost_answer_is_asked_for_again_and_charges_once(
+    api: Api, page: Page, watch: Watch, workers: None
+) -> None:
+    """The request arrives, its answer does not: the same key brings the same payment."""
+    order = api.order()
+    open_order(page, order)
+    keys = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        answer = route.fetch()
+        if len(keys) == 1:
+            route.abort("connectionreset")
+        else:
+            route.fulfill(response=answer)
+
+    page.route("**/payments/public", lose)
+    pay_by_upi(page)
+    succeeded(page)
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+    assert len(payments_of(api, order)) == 1
+    watch.complaints = [c for c in watch.complaints if "ERR_CONNECTION_RESET" not in c]
+
+
+def test_a_gateway_that_fails_for_a_moment_is_asked_again(
+    api: Api, page: Page, watch: Watch, workers: None
+) -> None:
+    order = api.order()
+    answers = [503, 500]
+    error = {"error": {"code": "SERVICE_UNAVAILABLE", "description": "Not now."}}
+
+    def fail(route: Route) -> None:
+        if answers:
+            route.fulfill(status=answers.pop(), json=error)
+        else:
+            route.continue_()
+
+    open_order(page, order)
+    page.route("**/payments/public", fail)
+    pay_by_upi(page)
+    succeeded(page)
+    assert len(payments_of(api, order)) == 1
+    watch.complaints = [c for c in watch.complaints if "status of 50" not in c]
+
+
+@pytest.mark.parametrize("way", ["dblclick", "enter"])
+def test_an_impatient_shopper_pays_once(api: Api, page: Page, watch: Watch, workers: None, way: str) -> None:
+    order = api.order()
+    open_order(page, order)
+    page.get_by_test_id("vpa-input").fill("success@upi")
+    button = page.get_by_test_id("pay-button")
+    if way == "dblclick":
+        button.dblclick()
+    else:
+        page.get_by_test_id("vpa-input").focus()
+        for _ in range(5):
+            page.keyboard.press("Enter")
+    succeeded(page)
+    assert len(payments_of(api, order)) == 1
+    assert sum(request.method == "POST" for request in watch.requests) == 1
+
+
+def test_a_second_tab_joins_the_payment_of_the_first(api: Api, page: Page, watch: Watch) -> None:
+    order = api.order()
+    second = page.context.new_page()
+    for tab in (page, second):
+        open_order(tab, order)
+        expect(tab.get_by_test_id("pay-button")).to_be_visible()
+    pay_by_upi(page)
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    pay_by_card(second)
+    expect(second.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
+    third = page.context.new_page()
+    open_order(third, order)
+    expect(third.get_by_test_id("processing-state")).to_be_visible()
+    drain_all()
+    (payment,) = payments_of(api, order)
+    assert payment["method"] == "upi"
+    assert succeeded(page) == succeeded(second) == succeeded(third) == payment["id"]
+    watch.complaints = [c for c in watch.complaints if "status of 409" not in c]
+
+
+def test_a_tab_that_is_late_learns_that_it_is_paid(api: Api, page: Page, watch: Watch) -> None:
+    order = api.order()
+    open_order(page, order)
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+    api.upi(order["id"])
+    drain_all()
+    pay_by_upi(page)
+    expect(page.get_by_role("heading", name="Already paid")).to_be_visible()
+    assert len(payments_of(api, order)) == 1
+    watch.complaints = [c for c in watch.complaints if "status of 409" not in c]
+
+
+def test_no_card_data_is_kept_anywhere(api: Api, page: Page, watch: Watch, workers: None) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, "4000000000000002")
+    failed(page)
+    kept = page.evaluate(
+        "async () => JSON.stringify([location.href, document.cookie, history.state, {...localStorage}, "
+        "{...sessionStorage}, await indexedDB.databases(), performance.getEntries().map(({ name }) => name)])"
+    )
+    assert "order_" in kept
+    for secret in ("4000000000000002", "4000 0000", "Asha", '123"', "1249"):
+        assert secret not in kept
+    bodies = [request for request in watch.requests if "4000000000000002" in (request.post_data or "")]
+    assert [(r.method, r.url.rsplit("/api/v1")[-1]) for r in bodies] == [("POST", "/payments/public")]
+    assert not any("4000000000000002" in request.url for request in watch.requests)
+    assert page.locator("input[name]").count() == 0  # a form that is sent by the browser would send nothing
+
+
+def test_a_limit_is_told_and_the_form_is_back(api: Api, page: Page, watch: Watch) -> None:
+    open_order(page, api.order())
+    error = {"error": {"code": "RATE_LIMIT_ERROR", "description": "Too many."}}
+    page.route(
+        "**/payments/public",
+        lambda route: route.fulfill(status=429, json=error, headers={"Retry-After": "40"}),
+    )
+    pay_by_upi(page)
+    expect(page.get_by_role("alert")).to_have_text("Too many attempts. Please try again in 40 s.")
+    expect(page.get_by_test_id("vpa-input")).to_have_value("success@upi")
+    watch.complaints.clear()
+
+
+def test_what_the_gateway_refuses_is_shown_at_its_field(api: Api, page: Page, watch: Watch) -> None:
+    open_order(page, api.order())
+    error = {
+        "error": {"code": "INVALID_CARD", "description": "The card is not taken.", "field": "card.number"}
+    }
+    page.route("**/payments/public", lambda route: route.fulfill(status=400, json=error))
+    pay_by_card(page)
+    expect(page.get_by_test_id("card-number-input")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_text("The card is not taken.").first).to_be_visible()
+    expect(page.get_by_test_id("card-number-input")).to_be_focused()
+    watch.complaints.clear()
+
+
+# --- orders that cannot be paid ------------------------------------------------------------------
+
+
+def test_an_expired_order_says_so(app: Flask, api: Api, page: Page) -> None:
+    order = api.order(expires_in=60)
+    end_time_of_orders(app)
+    open_order(page, order)
+    expect(page.get_by_role("heading", name="This order has expired")).to_be_visible()
+    expect(page.get_by_test_id("ended-message")).to_contain_text("Ask Test Merchant for a new one.")
+
+
+def test_an_order_that_expires_meanwhile_says_so(app: Flask, api: Api, page: Page) -> None:
+    order = api.order(expires_in=60)
+    open_order(page, order)
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"^(1:00|0:\d\d)$"))
+    page.clock.install()
+    page.clock.fast_forward(61_000)
+    expect(page.get_by_role("heading", name="This order has expired")).to_be_visible()
+
+
+def test_a_payment_of_an_order_that_has_expired_is_refused_and_told(
+    app: Flask, api: Api, page: Page, watch: Watch
+) -> None:
+    order = api.order(expires_in=3600)
+    open_order(page, order)
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+    end_time_of_orders(app)
+    pay_by_upi(page)
+    expect(page.get_by_role("heading", name="This order has expired")).to_be_visible()
+    watch.complaints = [c for c in watch.complaints if "status of 409" not in c]
+
+
+def test_a_paid_order_says_so(api: Api, page: Page) -> None:
+    payment = api.paid(callback_url="https://shop.example/")
+    open_order(page, {"id": payment["order_id"]})
+    expect(page.get_by_role("heading", name="Already paid")).to_be_visible()
+    expect(page.get_by_test_id("payment-id")).to_have_text(payment["id"])
+    expect(page.get_by_test_id("return-link")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "address", ["/checkout?order_id=order_doesNotExist0000", "/checkout", "/checkout/?order_id=../x"]
+)
+def test_an_unknown_order_says_so(live: str, page: Page, watch: Watch, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_role("heading", name="Order not found")).to_be_visible()
+    expect(page.get_by_test_id("order-summary")).to_be_hidden()
+    watch.complaints = [c for c in watch.complaints if "status of 404" not in c]
+
+
+def test_an_order_that_cannot_be_loaded_is_asked_for_again(api: Api, page: Page, watch: Watch) -> None:
+    order = api.order()
+    page.route("**/public?*", lambda route: route.abort("connectionfailed"))
+    open_order(page, order)
+    expect(page.get_by_role("heading", name="No connection")).to_be_visible()
+    page.unroute_all()
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+    watch.complaints.clear()
+
+
+def test_an_order_takes_the_methods_that_it_names(api: Api, page: Page) -> None:
+    open_order(page, api.order(methods=["card"]))
+    expect(page.get_by_test_id("card-form")).to_be_visible()
+    expect(page.get_by_test_id("method-upi")).to_have_count(0)
+    open_order(page, api.order(500, currency="JPY"))
+    expect(page.get_by_test_id("order-amount")).to_have_text("¥500")
+    expect(page.get_by_test_id("method-upi")).to_have_count(0)
+    open_order(page, api.order(12345, currency="KWD"))
+    expect(page.get_by_test_id("order-amount")).to_have_text(re.compile(r"KWD\s12\.345"))
+
+
+def test_an_approval_that_awaits_its_capture_is_a_success(api: Api, page: Page, workers: None) -> None:
+    order = api.order(capture="manual")
+    open_order(page, order)
+    pay_by_card(page)
+    assert api.payment(succeeded(page))["captured"] is False
+    open_order(page, order)
+    succeeded(page)
+
+
+# --- forms ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "error"),
+    [
+        ("vpa-input", "asha -> asha", "A UPI ID looks like name@bank."),
+        ("vpa-input", "asha@okbank -> asha@okbank", ""),
+        ("card-number-input", "4242424242424242 -> 4242 4242 4242 4242", ""),
+        ("card-number-input", "4242-4242 4242 4242 -> 4242 4242 4242 4242", ""),
+        ("card-number-input", "४२४२४२४२४२४२४२४२ -> 4242 4242 4242 4242", ""),
+        ("card-number-input", "378282246310005 -> 3782 822463 10005", ""),
+        (
+            "card-number-input",
+            "4242424242424241 -> 4242 4242 4242 4241",
+            "This is not a card number. Please check the digits.",
+        ),
+        ("card-number-input", "424242 -> 4242 42", "The card number is incomplete."),
+        ("expiry-input", "1249 -> 12 / 49", ""),
+        ("expiry-input", "849 -> 08 / 49", ""),
+        ("expiry-input", "12/2049 -> 12 / 49", ""),
+        ("expiry-input", "1349 -> 13 / 49", "There is no such month."),
+        ("expiry-input", "1225 -> 12 / 25", "This card has expired."),
+        ("expiry-input", "12 -> 12 / ", "Enter month and year, like 08 / 27."),
+        ("cvv-input", "12 -> 12", "The security code has 3 digits."),
+        ("cvv-input", "12345 -> 123", ""),
+        (
+            "cardholder-name-input",
+            "4242 4242 4242 4242 -> 4242 4242 4242 4242",
+            "Enter a name, not a number.",
+        ),
+    ],
+)
+def test_a_field_is_shaped_and_judged_as_it_is_typed(
+    api: Api, page: Page, field: str, typed: str, error: str
+) -> None:
+    keys, shown = typed.split(" -> ")
+    open_order(page, api.order())
+    page.get_by_test_id("method-upi" if field == "vpa-input" else "method-card").click()
+    box = page.get_by_test_id(field)
+    box.press_sequentially(keys)
+    expect(box).to_have_value(shown)
+    box.blur()
+    expect(box).to_have_attribute("aria-invalid", "true" if error else "false")
+    expect(box).to_have_accessible_description(re.compile(re.escape(error) + "$"))
+
+
+def test_a_pasted_card_number_is_shaped(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("method-card").click()
+    box = page.get_by_test_id("card-number-input")
+    box.fill("5555555555554444")
+    expect(box).to_have_value("5555 5555 5555 4444")
+    expect(page.locator("#network")).to_have_text("Mastercard")
+
+
+@pytest.mark.parametrize(
+    ("number", "network"),
+    [
+        *(("4", "Visa"), ("2221", "Mastercard"), ("2720", "Mastercard"), ("2721", ""), ("37", "Amex")),
+        *(("6527", "RuPay"), ("6011", "Discover"), ("36", "Diners"), ("9", "")),
+    ],
+)
+def test_the_network_is_marked(api: Api, page: Page, number: str, network: str) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("method-card").click()
+    page.get_by_test_id("card-number-input").press_sequentially(number)
+    expect(page.locator("#network")).to_have_text(network)
+
+
+def test_a_digit_mended_in_the_middle_keeps_the_caret(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("method-card").click()
+    box = page.get_by_test_id("card-number-input")
+    box.press_sequentially("424242424242424")
+    for _ in range(10):
+        box.press("ArrowLeft")
+    box.press_sequentially("9")
+    assert box.input_value() == "4242 4249 2424 2424"
+    assert box.evaluate("(input) => input.selectionStart") == len("4242 4249")
+
+
+def test_an_expiry_can_be_erased_key_by_key(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("method-card").click()
+    box = page.get_by_test_id("expiry-input")
+    box.press_sequentially("1249")
+    for _ in range(8):
+        box.press("Backspace")
+    expect(box).to_have_value("")
+    box.press_sequentially("0131")
+    expect(box).to_have_value("01 / 31")
+
+
+def test_an_empty_form_is_not_sent_and_says_what_is_missing(api: Api, page: Page, watch: Watch) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("method-card").click()
+    page.get_by_test_id("pay-button").click()
+    expect(page.get_by_test_id("card-number-input")).to_be_focused()
+    for words in ("your card number", "the expiry date", "the security code", "the name on the card"):
+        expect(page.locator(".wrong", has_text=f"Enter {words}.")).to_be_visible()
+    assert not any(request.method == "POST" for request in watch.requests)
+
+
+def test_browsers_are_told_what_each_field_is_for(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("method-card").click()
+    fields = {
+        "Card number": ("cc-number", "numeric"),
+        "Expiry date": ("cc-exp", "numeric"),
+        "Security code": ("cc-csc", "numeric"),
+        "Name on card": ("cc-name", None),
+    }
+    for label, (autocomplete, mode) in fields.items():
+        box = page.get_by_label(label)
+        expect(box).to_have_attribute("autocomplete", autocomplete)
+        assert box.get_attribute("inputmode") == mode
+
+
+def test_the_keyboard_alone_pays(api: Api, page: Page, workers: None) -> None:
+    open_order(page, api.order())
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+
+    def tab_to(target: Locator) -> None:
+        for _ in range(15):
+            if target.evaluate("(element) => element === document.activeElement"):
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"{target} cannot be reached by Tab")
+
+    tab_to(page.get_by_test_id("method-card"))
+    page.keyboard.press("Enter")
+    tab_to(page.get_by_test_id("card-number-input"))
+    for typed in (OTP_CARD, "1249", "123", "Asha Rao"):
+        page.keyboard.type(typed)
+        page.keyboard.press("Tab")
+    expect(page.get_by_test_id("pay-button")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("otp-input")).to_be_focused()
+    page.keyboard.type("12")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Payment failed")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_test_id("retry-button")).to_be_focused()
+    page.keyboard.press("Enter")
+    tab_to(page.get_by_test_id("method-upi"))
+    page.keyboard.press("Space")
+    tab_to(page.get_by_test_id("vpa-input"))
+    page.keyboard.type("success@upi")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Payment successful")).to_be_focused()
+
+
+def test_what_happens_is_told_to_those_who_do_not_see_it(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    pay_by_upi(page)
+    said = page.locator("#announcer")
+    expect(said).to_have_attribute("aria-live", "polite")
+    expect(said).to_have_text("The bank is deciding. This takes a few seconds.")
+    drain_all()
+    expect(said).to_have_text("Test Merchant has received your payment.")
+
+
+# --- languages and looks -------------------------------------------------------------------------
+
+
+def test_it_speaks_hindi_to_those_who_read_it(api: Api, new_context: NewContext, workers: None) -> None:
+    page = new_context(locale="hi-IN").new_page()
+    open_order(page, api.order(12345600))
+    expect(page.get_by_test_id("pay-button")).to_have_text("₹1,23,456.00 का भुगतान करें")
+    expect(page.locator("html")).to_have_attribute("lang", "hi")
+    pay_by_upi(page, "failure@upi")
+    assert failed(page).endswith("आपके पैसे नहीं कटे हैं।")
+
+
+def test_the_language_can_be_changed_at_any_time(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    fill_card(page, "4242424242424241")
+    page.get_by_role("button", name="हिन्दी").click()
+    expect(page.get_by_text("यह कार्ड नंबर सही नहीं है। कृपया अंक जाँचें।").first).to_be_visible()
+    expect(page.get_by_test_id("card-number-input")).to_have_value("4242 4242 4242 4241")
+    page.reload()
+    expect(page.get_by_test_id("method-card")).to_have_text("कार्ड")
+    page.get_by_role("button", name="English").click()
+    expect(page.get_by_test_id("method-card")).to_have_text("Card")
+
+
+def test_both_languages_say_the_same(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    english, hindi = page.evaluate(
+        "Promise.all(['en', 'hi'].map((code) => import(`/static/checkout/words.${code}.js`)))"
+        ".then((modules) => modules.map((module) => module.default))"
+    )
+    assert list(english) == list(hindi)
+    for key, words in english.items():
+        assert sorted(re.findall(r"\{\w+\}", words)) == sorted(re.findall(r"\{\w+\}", hindi[key])), key
+        assert hindi[key].strip(), key
+
+
+def test_a_merchants_colour_and_initials_are_shown(api: Api, page: Page) -> None:
+    found(api.patch("/merchant", {"name": "asha books", "accent_color": "#ffdd00"}))
+    try:
+        open_order(page, api.order())
+        expect(page.locator("#avatar")).to_have_text("AB")
+        expect(page.get_by_test_id("pay-button")).to_have_css("background-color", "rgb(255, 221, 0)")
+        expect(page.get_by_test_id("pay-button")).to_have_css("color", "rgb(0, 0, 0)")
+        found(
+            api.patch("/merchant", {"logo_url": f"{page.url.split('/checkout')[0]}/static/checkout/none.png"})
+        )
+        page.route(
+            "**/none.png", lambda route: route.fulfill(body=pixel(), headers={"Content-Type": "image/png"})
+        )
+        page.reload()
+        expect(page.locator("#avatar img")).to_be_visible()
+    finally:
+        found(api.patch("/merchant", {"name": "Test Merchant", "accent_color": None, "logo_url": None}))
+
+
+def test_a_logo_that_is_gone_leaves_the_initials(api: Api, page: Page, watch: Watch, live: str) -> None:
+    found(api.patch("/merchant", {"logo_url": f"{live}/static/checkout/none.png"}))
+    try:
+        open_order(page, api.order())
+        expect(page.locator("#avatar")).to_have_text("TM")
+        wait_until(lambda: page.evaluate("0") or any("404" in complaint for complaint in watch.complaints))
+        expect(page.locator("#avatar")).to_have_text("TM")
+    finally:
+        found(api.patch("/merchant", {"logo_url": None}))
+    watch.complaints.clear()
+
+
+def test_it_is_light_and_nothing_blocks_its_first_paint(api: Api, new_context: NewContext) -> None:
+    sizes: dict[str, int] = {}
+    page = new_context().new_page()
+    page.on("response", lambda response: sizes.update({response.url: len(response.body())}))
+    open_order(page, api.order())
+    expect(page.get_by_test_id("pay-button")).to_be_visible()
+    fill_card(page)
+    assert sum(sizes.values()) < 60_000, sizes
+    assert len(sizes) > 5
+    blocking = page.evaluate(
+        "performance.getEntriesByType('resource')"
+        ".filter((entry) => entry.renderBlockingStatus === 'blocking')"
+        ".map((entry) => new URL(entry.name).pathname)"
+    )
+    assert blocking == ["/static/checkout/checkout.css"]
+
+
+def end_time_of_orders(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(text("UPDATE orders SET expires_at = now()"))
+        db.session.commit()
+
+
+def scan(code: Locator) -> str:
+    """What a scanner reads on the screen, by another library than the one that made the code."""
+    expect(code).to_have_js_property("complete", True)
+    (found_code,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(code.screenshot())).convert("L"))
+    return found_code.text
+
+
+def pixel() -> bytes:
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(image, "PNG")
+    return image.getvalue()
