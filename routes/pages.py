@@ -110,9 +110,9 @@ def get_simulator_file(name):
     return send_from_directory(STATIC / "sim", name)
 
 
-@blp.get("/checkout.js", defaults={"name": "checkout.js"})
+@blp.get("/checkout.js", endpoint="get_short_sdk")
 @blp.get("/sdk/<name>")
-def get_sdk(name):
+def get_sdk(name="checkout.js"):
     """The SDK, for any site. The shop of `example.html` signs in as the test merchant: it needs one."""
     if name.startswith("example") and not settings.test_endpoints:
         raise not_found("Example")

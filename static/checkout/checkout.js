@@ -350,6 +350,7 @@ function relabel() {
   Object.assign($("language"), { lang: other, textContent: LANGUAGES[other] });
   if (!order) return;
   document.title = t("title", { amount: amount(), seller: order.merchant.name });
+  put($("heading"), document.title);
   put($("amount"), amount());
   $("amount").style.setProperty("--length", amount().length);
 }

@@ -24,6 +24,8 @@ def pay_by_upi(checkout: Checkout, vpa: str = "success@upi") -> None:
 def fill_card(checkout: Checkout, number: str = "4242424242424242") -> None:
     """As a shopper types, key by key: what is typed is shaped meanwhile."""
     checkout.get_by_test_id("method-card").click()
+    checkout.get_by_test_id("card-number-input").fill("")
+    checkout.get_by_test_id("expiry-input").fill("")
     checkout.get_by_test_id("card-number-input").press_sequentially(number)
     checkout.get_by_test_id("expiry-input").press_sequentially("1249")
     checkout.get_by_test_id("cvv-input").press_sequentially("123")
