@@ -56,7 +56,7 @@ async function once(path, request) {
       referrerPolicy: "no-referrer",
     });
     const date = Date.parse(response.headers.get("Date"));
-    if (date) skewMs = date - Date.now();
+    if (date) skewMs = date + 500 - Date.now(); // it tells whole seconds
     const body = await response.json();
     const retryAfterS = Number(response.headers.get("Retry-After")) || 1;
     return { status: response.status, body, error: body.error ?? {}, retryAfterS };

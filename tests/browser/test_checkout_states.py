@@ -206,7 +206,7 @@ def look_at(page: Page, name: str) -> None:
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             photograph(page, f"{name}-{size}-{scheme}")
-            if size != "small":
+            if (size, scheme) in (("wide", "light"), ("phone", "dark")):
                 assert axe(page) == [], f"{name}, {size}, {scheme}"
 
 
