@@ -55,7 +55,8 @@
 
     #show() {
       const { key, orderId, theme = {} } = this.#options;
-      const query = new URLSearchParams({ order_id: orderId, key, ...(theme.color && { color: theme.color }) });
+      const query = new URLSearchParams({ order_id: orderId, key });
+      if (/^#[0-9a-f]{6}$/i.test(theme.color)) query.set("color", theme.color);
       const fragment = new URLSearchParams({ origin: location.origin, nonce: this.#nonce });
       const scheme = ["light", "dark"].includes(theme.mode) ? theme.mode : "light dark";
 

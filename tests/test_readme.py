@@ -1,4 +1,4 @@
-"""Every command of the README, run as it is written (but for the port)."""
+"""Every command of the README and of the checkout's guide, run as it is written (but for the port)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from config import ROOT
 from tests.processes import gateway
 
 README = (ROOT / "README.md").read_text()
+CHECKOUT = (ROOT / "docs/checkout.md").read_text()
+SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.slow
 def test_the_five_steps_work_as_written(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    blocks = SHELL_BLOCK.findall(README)
     assert len(blocks) == 7
+    blocks += SHELL_BLOCK.findall(CHECKOUT)
+    assert len(blocks) == 10
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", 4000)) != 0, (
             "the README's receiver needs port 4000, which is taken"
@@ -48,6 +52,9 @@ def test_the_five_steps_work_as_written(tmp_path: Path) -> None:
         assert said.count('"id":"rfnd_') == 2
         assert "The payment is already refunded in full." in said
         assert '"amount_captured":2500' in said
+        assert re.search(r'"checkout_url":"http://localhost:\d+/checkout\?order_id=order_\w+"', said)
+        assert '"name":"Chai & Co."' in said
+        assert '"frame_origins":["https://shop.example"]' in said
 
 
 def test_every_file_and_target_that_the_readme_names_exists() -> None:

@@ -69,7 +69,7 @@ export function groupedExpiry(text, erasing) {
   return `${digits.slice(0, 2)} / ${year}`;
 }
 
-// --- checks: the key of what is wrong, with its values; undefined if nothing is ---------------------
+// --- checks: the key of what is wrong, with its values; undefined if nothing is
 
 export function checkVpa(text) {
   if (!text) return ["vpaMissing"];

@@ -1,7 +1,5 @@
-/* The checkout: one order, from the choice of a method to what became of the payment.
-
-The server knows the state, the page shows it. `follow` asks for a payment until it is settled, whoever began it: this
-page, the page before a reload, or another tab. What is typed is kept nowhere but in the form itself. */
+/* The checkout of one order. The server knows the state, the page shows it: `follow` asks for a payment until it is
+settled, whoever began it. What is typed is kept nowhere but in the form itself. */
 
 import { Refusal, get, post, skewMs, sleep } from "./api.js";
 import { $, announce, copy, put, translate } from "./dom.js";
@@ -14,8 +12,8 @@ const STEADY_MS = 1500; // after a while, and while the shopper acts elsewhere
 const QUICK_FOR_MS = 8000;
 const SLOW_AFTER_MS = 15_000; // then the page says that it takes longer than usual
 const INIT_MS = 1000; // how long the SDK may take to say what to fill in
-const EXPIRY_SHOWN_MS = 30 * 60_000; // an order that expires sooner shows for how long it can be paid
-const PHONE_MAX = 600; // the short side of a phone's screen, in CSS pixels; a modal may be as narrow on a desktop
+const EXPIRY_SHOWN_MS = 30 * 60_000; // an order that expires sooner says so
+const PHONE_MAX = 600; // CSS pixels of its screen's short side; a window may be as narrow on a desktop
 
 const query = new URLSearchParams(location.search);
 const orderId = query.get("order_id")?.match(/^\w{1,80}$/)?.[0] ?? "none"; // what can't be an id is no order's
@@ -30,7 +28,7 @@ let following = 0; // the turn of `follow` that counts: a newer one ends those b
 let leaving = false; // the shopper gave this payment up to pay another way
 let clock;
 
-/* --- the order -------------------------------------------------------------------------------------- */
+/* --- the order --- */
 
 async function start() {
   const lang = remembered().lang ?? query.get("lang");
@@ -55,7 +53,7 @@ async function start() {
 
 /** Read the order, for as long as it takes. Without one the page says why. */
 async function load() {
-  const wanted = new URLSearchParams([...query].filter(([name]) => ["key", "color"].includes(name)));
+  const wanted = new URLSearchParams([...query].filter(([name]) => name === "key" || name === "color"));
   order = undefined;
   try {
     order = await get(`/orders/${orderId}/public?${wanted}`, showUnreachable);
@@ -94,6 +92,7 @@ function showExpired() {
 }
 
 async function reload() {
+  tell("busy", { busy: false });
   show("loading");
   await load();
   if (order) showOrder();
@@ -105,7 +104,7 @@ function confirmClose() {
   if (!$("confirm").open) $("confirm").showModal();
 }
 
-/* --- choosing and paying ---------------------------------------------------------------------------- */
+/* --- choosing and paying --- */
 
 function showChoice(problem, values) {
   tell("busy", { busy: false });
@@ -158,7 +157,7 @@ function showRefusal({ status, field, message: description, retryAfterS: seconds
   named?.input.focus();
 }
 
-/* --- following a payment ---------------------------------------------------------------------------- */
+/* --- following a payment --- */
 
 /** Show a payment, and ask for it until it is settled. */
 async function follow(payment) {
@@ -219,7 +218,7 @@ async function act(payment, path, body, words) {
   if (turn === following) follow(answer);
 }
 
-/* --- states ----------------------------------------------------------------------------------------- */
+/* --- states --- */
 
 /** `seconds` until the next try without a connection; null: there is one. */
 function showConnection(seconds) {
@@ -275,7 +274,7 @@ function showSuccess(words) {
 function showFailure(payment) {
   tellFailure(payment);
   const cancelled = payment.error_reason === "payment_cancelled";
-  show("failure", cancelled ? "cancelled" : "failed", { reason: reasonOf(payment) });
+  show("failure", cancelled ? "cancelled" : "failed", { get reason() { return reasonOf(payment); } });
   showPaymentId(payment);
   $("retry").addEventListener("click", () => {
     remember({ payment: undefined });
@@ -301,7 +300,7 @@ function showExits() {
   back.hidden = false;
 }
 
-/* --- what the shop's page is told ------------------------------------------------------------------- */
+/* --- what the shop's page is told --- */
 
 function tellFailure({ id: paymentId, error_code: code, error_reason: reason, error_description: description }) {
   leaving = false;
@@ -314,7 +313,7 @@ function report(type, details) {
   tell(type, { paymentId: null, orderId, ...details });
 }
 
-/* --- the page --------------------------------------------------------------------------------------- */
+/* --- the page --- */
 
 /** Put a state on the page, with its title and message by `words`; the same one again only changes the words. */
 function show(name, words, values) {
@@ -337,7 +336,9 @@ function show(name, words, values) {
   if (!again) showExits();
   relabel();
   // Whoever does not see the page is led to what is new.
-  if (moved) element.querySelector("h2").focus();
+  const title = element.querySelector("h2");
+  title.tabIndex = -1;
+  if (moved) title.focus();
   if (!same) announce(element.querySelector("#message")?.textContent ?? "");
   return element;
 }

