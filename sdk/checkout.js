@@ -77,7 +77,8 @@
       button.setAttribute("aria-label", "Close checkout");
       button.addEventListener("click", this.#ask);
 
-      const box = element("div", "", `position:relative; width:min(27rem, 100%); height:min(46rem, 100%); overflow:hidden;
+      const box = element("div", "", `position:relative; width:min(27rem, 100%); overflow:hidden;
+        height:min(46rem, 100% - clamp(0px, (100vw - 27rem) * 99, 2rem));
         border-radius:min(1rem, (100vw - 27rem) * 99); color-scheme:${scheme};
         background:light-dark(#fff, #181d24); box-shadow:0 24px 64px rgb(0 0 0 / .3)`);
       box.append(this.#frame, button);

@@ -328,9 +328,9 @@ function show(name, words, values) {
   const moved = view.arrived && !again;
   view = { name, values, fields: [], arrived: view.arrived || name !== "loading" };
   element.dataset.words = words;
-  for (const part of ["title", "message"]) {
-    const found = element.querySelector(`#${part}`);
-    if (words && found) found.dataset.t = words + (found.dataset.part ?? "");
+  for (const [id, part] of [["title", "Title"], ["message", "Text"]]) {
+    const found = element.querySelector(`#${id}`);
+    if (words && found) found.dataset.t = words + part;
   }
   for (const each of element.querySelectorAll(".test-only")) each.hidden = !order?.simulated;
   if (!again) showExits();

@@ -38,11 +38,11 @@ export default {
   holderWrong: "Enter a name, not a number.",
 
   processing: "Processing your payment",
-  sending: "Sending your payment to the bank.",
-  deciding: "The bank is deciding. This takes a few seconds.",
-  slow: "This takes longer than usual. Wait, or come back to this page later: you will not be charged twice.",
+  sendingText: "Sending your payment to the bank.",
+  decidingText: "The bank is deciding. This takes a few seconds.",
+  slowText: "This takes longer than usual. Wait, or come back to this page later: you will not be charged twice.",
   offline: "No connection. Your payment is not lost. Next try in {seconds} s.",
-  cancelling: "Cancelling.",
+  cancellingText: "Cancelling.",
 
   otpTitle: "Confirm it is you",
   otpText: "Your bank has sent you a one-time password (OTP).",

@@ -251,6 +251,29 @@ def test_a_phone_opens_its_upi_app_first(api: Api, new_context: NewContext, work
     succeeded(page)
 
 
+@pytest.mark.parametrize(
+    ("context", "first"), [(PHONE, "upi-app-button"), ({}, "show-qr-button")], ids=["phone", "desktop"]
+)
+def test_one_way_stands_out_and_it_is_the_one_begun(
+    api: Api, new_context: NewContext, context: dict[str, object], first: str
+) -> None:
+    page = new_context(**context).new_page()
+    open_order(page, api.order())
+
+    def expect_filled(*wanted: str) -> None:
+        for name in {first, "show-qr-button", "pay-button"}:
+            button = expect(page.get_by_test_id(name))
+            (button.to_have_css if name in wanted else button.not_to_have_css)(
+                "background-color", "rgb(26, 86, 196)"
+            )
+
+    expect_filled(first)
+    page.get_by_test_id("vpa-input").fill("a")
+    expect_filled("pay-button")
+    page.get_by_test_id("vpa-input").fill("")
+    expect_filled(first)
+
+
 def test_a_desktop_offers_no_app_to_open(api: Api, page: Page) -> None:
     open_order(page, api.order())
     expect(page.get_by_test_id("show-qr-button")).to_be_visible()

@@ -225,8 +225,8 @@ def test_a_merchants_colour_and_initials_are_shown(api: Api, page: Page) -> None
     try:
         open_order(page, api.order())
         expect(page.locator("#avatar")).to_have_text("AB")
-        expect(page.get_by_test_id("pay-button")).to_have_css("background-color", "rgb(255, 221, 0)")
-        expect(page.get_by_test_id("pay-button")).to_have_css("color", "rgb(0, 0, 0)")
+        expect(page.get_by_test_id("show-qr-button")).to_have_css("background-color", "rgb(255, 221, 0)")
+        expect(page.get_by_test_id("show-qr-button")).to_have_css("color", "rgb(0, 0, 0)")
         found(
             api.patch("/merchant", {"logo_url": f"{page.url.split('/checkout')[0]}/static/checkout/none.png"})
         )

@@ -317,7 +317,7 @@ def test_a_colour_that_is_none_is_passed_over(api: Api, shop: Shop) -> None:
         api.order(), theme={"color": "red", "mode": "pink", "language": "xx"}, prefill={"method": "cash"}
     )
     expect(shop.checkout.get_by_test_id("vpa-input")).to_be_visible()
-    expect(shop.checkout.get_by_test_id("pay-button")).to_have_css("background-color", "rgb(26, 86, 196)")
+    expect(shop.checkout.get_by_test_id("show-qr-button")).to_have_css("background-color", "rgb(26, 86, 196)")
 
 
 def test_an_order_that_expires_in_the_modal_is_told_and_closed_without_a_question(
@@ -435,7 +435,17 @@ def test_forged_messages_are_not_heard_by_the_shop(
         " const nonce = new URLSearchParams(hash.slice(1)).get('nonce');"
         " postMessage({ nonce, type: 'success', paymentId: 'pay_forged' }, '*'); }"
     )
-    page.evaluate("new Promise((done) => setTimeout(done))")
+    # From our own frame, without the nonce; and with it, from another frame of the gateway.
+    page.frames[1].evaluate("parent.postMessage({ nonce: 'guess', type: 'close' }, '*')")
+    page.evaluate(
+        "(src) => document.body.append(Object.assign(document.createElement('iframe'), { src }))",
+        f"{live}/sdk/checkout.d.ts",
+    )
+    page.wait_for_function("frames.length === 3")
+    nonce = page.frames[1].evaluate("new URLSearchParams(location.hash.slice(1)).get('nonce')")
+    page.frames[3].wait_for_url(f"{live}/sdk/checkout.d.ts")
+    page.frames[3].evaluate("(nonce) => parent.postMessage({ nonce, type: 'close' }, '*')", nonce)
+    page.evaluate("new Promise((done) => setTimeout(done, 100))")
     assert page.evaluate("told") == []
     expect(shop.modal).to_be_visible()
     expect(shop.checkout.get_by_test_id("vpa-input")).to_have_value("")
