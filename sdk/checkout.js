@@ -22,7 +22,7 @@
     #nonce;
     #timer;
     #running = null; // what is known of the payment that runs: {paymentId}
-    #told = new Set(); // payments whose end was reported
+    #told; // payments whose end was reported since it was opened
     #overflow;
 
     constructor(options = {}) {
@@ -42,6 +42,7 @@
         return this.#fail("BAD_REQUEST_ERROR", "no_origin", "Serve this page over http or https: a file has no origin.");
       }
       opened = this;
+      this.#told = new Set();
       this.#nonce = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
       addEventListener("message", this.#hear);
       this.#show();
@@ -83,27 +84,28 @@
         background:light-dark(#fff, #181d24); box-shadow:0 24px 64px rgb(0 0 0 / .3)`);
       box.append(this.#frame, button);
 
-      this.#dialog = element("dialog", "payment-modal", `position:fixed; inset:0; display:grid; place-items:center;
+      const dialog = element("dialog", "payment-modal", `position:fixed; inset:0; display:grid; place-items:center;
         box-sizing:border-box; width:100%; height:100%; max-width:none; max-height:none; margin:0; padding:0; border:0;
         background:rgb(10 14 20 / .6)`);
-      this.#dialog.setAttribute("aria-label", "Checkout");
-      this.#dialog.addEventListener("keydown", (event) => {
+      dialog.setAttribute("aria-label", "Checkout");
+      dialog.addEventListener("keydown", (event) => {
         if (event.key !== "Escape") return;
         event.preventDefault(); // the browser would close it without asking
         this.#ask();
       });
-      this.#dialog.addEventListener("cancel", (event) => {
+      dialog.addEventListener("cancel", (event) => {
         event.preventDefault();
         this.#ask();
       });
-      this.#dialog.addEventListener("close", () => this.close());
-      this.#dialog.append(box);
-      document.body.append(this.#dialog);
+      dialog.addEventListener("close", () => dialog === this.#dialog && this.#end()); // told late: another may be open
+      dialog.append(box);
+      document.body.append(dialog);
+      this.#dialog = dialog;
 
       const root = document.documentElement.style;
       this.#overflow = root.overflow;
       root.overflow = "hidden"; // what is behind does not scroll
-      this.#dialog.showModal(); // nor does it take the focus, and it gets it back in the end
+      dialog.showModal(); // nor does it take the focus, and it gets it back in the end
       this.#frame.focus();
     }
 

@@ -15,11 +15,11 @@ const id = location.pathname.split("/").pop();
 
 async function look() {
   try {
-    const payment = await get(`/payments/${id}/public`, { onWait: (seconds) => seconds && say("No connection", "Trying again.") });
+    const payment = await get(`/payments/${id}/public`, (seconds) => seconds && say("No connection", "Trying again."));
     if (payment.method !== "upi") return say("Nothing to approve", "This is no UPI payment.");
     if ($("request").hidden) await showRequest(payment);
     showState(payment);
-    if (payment.status === "success" || payment.status === "failed") return;
+    if (!["pending", "requires_action"].includes(payment.status)) return;
   } catch (refusal) {
     if (!(refusal instanceof Refusal)) throw refusal;
     return say("Nothing to approve", "There is no such payment.");

@@ -235,6 +235,24 @@ def test_a_refusal_on_the_phone_is_told(api: Api, page: Page, workers: None, but
     expect(phone.get_by_role("heading", name="Not paid")).to_be_visible()
 
 
+def test_the_simulated_phone_waits_for_a_connection(
+    api: Api, page: Page, watch: Watch, workers: None
+) -> None:
+    open_order(page, api.order())
+    page.get_by_test_id("show-qr-button").click()
+    phone = phone_of(page)
+    approve = phone.get_by_role("button", name="Approve")
+    expect(approve).to_be_visible()
+    page.context.set_offline(True)
+    expect(phone.get_by_role("heading", name="No connection")).to_be_visible()
+    page.context.set_offline(False)
+    expect(phone.get_by_role("heading", name="Approve this payment?")).to_be_visible()
+    approve.click()
+    expect(phone.get_by_role("heading", name="Paid")).to_be_visible()
+    succeeded(page)
+    watch.complaints = [c for c in watch.complaints if "ERR_INTERNET_DISCONNECTED" not in c]
+
+
 def test_a_phone_opens_its_upi_app_first(api: Api, new_context: NewContext, workers: None) -> None:
     page = new_context(**PHONE).new_page()
     order = api.order()

@@ -211,6 +211,22 @@ def test_a_checkout_that_is_gone_can_be_closed_while_a_payment_runs(
     watch.complaints = [c for c in watch.complaints if "Failed to execute 'postMessage'" not in c]
 
 
+def test_the_same_one_can_be_opened_again_as_soon_as_it_closed(api: Api, shop: Shop, workers: None) -> None:
+    shop.page.evaluate(
+        "(options) => open({ ...options, onClose: () => {"
+        " told.push(['onClose', null]); if (told.length === 2) checkout.open(); } })",
+        {"key": TEST_API_KEY, "orderId": api.order()["id"]},
+    )
+    pay_by_upi(shop.checkout)
+    payment_id = succeeded(shop.checkout)
+    shop.checkout.get_by_test_id("done-button").click()
+    expect(shop.checkout.get_by_role("heading", name="Already paid")).to_be_visible()
+    success, closed, paid = shop.told(3)
+    assert [success[0], closed[0], paid[0]] == ["onSuccess", "onClose", "onFailure"]
+    assert (paid[1]["reason"], paid[1]["paymentId"]) == ("order_paid", payment_id)
+    expect(shop.modal).to_have_count(1)
+
+
 def test_a_second_opening_is_refused(api: Api, shop: Shop) -> None:
     shop.open(api.order())
     expect(shop.checkout.get_by_test_id("pay-button")).to_be_visible()
