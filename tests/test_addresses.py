@@ -188,7 +188,7 @@ def test_nor_does_it_keep_other_names_from_being_looked_up(
     answer = socket.getaddrinfo
 
     def hang(host: str, *args: Any, **kwargs: Any) -> Any:
-        if host != "slow.example":
+        if host != "stuck.example":
             return answer(host, *args, **kwargs)
         asked.append(host)
         let_go.wait(30)
@@ -196,10 +196,10 @@ def test_nor_does_it_keep_other_names_from_being_looked_up(
 
     names["fast.example"] = [["127.0.0.1"]]
     monkeypatch.setattr("jobs.addresses.socket.getaddrinfo", hang)
-    slow = at_once(2 * LOOKUP_THREADS, lambda _: addresses._lookups.of("slow.example", 80))
+    slow = at_once(2 * LOOKUP_THREADS, lambda _: addresses._lookups.of("stuck.example", 80))
     url = f"http://fast.example:{port_of(receiver)}/"
     result = post(Post(url, "evt_1", b"{}", ("whsec_c2VjcmV0",), allow_private=True))
     let_go.set()
     assert result.status_code == 200
-    assert asked == ["slow.example"]
     assert all(isinstance(lookup.exception(30), socket.gaierror) for lookup in slow)
+    assert asked == ["stuck.example"]
