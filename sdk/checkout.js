@@ -25,13 +25,14 @@
     #told; // payments whose end was reported since it was opened
     #overflow;
 
-    constructor(options = {}) {
-      this.#options = options;
+    constructor(options) {
+      this.#options = { ...options };
     }
 
     /** Show the checkout. What goes wrong, now or later, is told to onFailure. */
     open() {
       const { key, orderId } = this.#options;
+      if (opened && !opened.#dialog.isConnected) opened.close(); // the shop's page has replaced its body
       if (opened) return this.#fail("ALREADY_OPEN", "already_open", "A checkout is open on this page already.");
       for (const [name, value] of Object.entries({ key, orderId })) {
         if (typeof value !== "string" || !value) {
@@ -41,11 +42,11 @@
       if (location.origin === "null") {
         return this.#fail("BAD_REQUEST_ERROR", "no_origin", "Serve this page over http or https: a file has no origin.");
       }
-      opened = this;
       this.#told = new Set();
       this.#nonce = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
-      addEventListener("message", this.#hear);
       this.#show();
+      opened = this;
+      addEventListener("message", this.#hear);
       this.#timer = setTimeout(this.#giveUp, READY_MS);
     }
 
@@ -55,13 +56,13 @@
     }
 
     #show() {
-      const { key, orderId, theme = {} } = this.#options;
+      const { key, orderId, theme } = this.#options;
       const query = new URLSearchParams({ order_id: orderId, key });
-      if (/^#[0-9a-f]{6}$/i.test(theme.color)) query.set("color", theme.color);
+      if (/^#[0-9a-f]{6}$/i.test(theme?.color)) query.set("color", theme.color);
       const fragment = new URLSearchParams({ origin: location.origin, nonce: this.#nonce });
-      const scheme = ["light", "dark"].includes(theme.mode) ? theme.mode : "light dark";
+      const scheme = ["light", "dark"].includes(theme?.mode) ? theme.mode : "light dark";
 
-      this.#frame = element("iframe", "payment-iframe", "display:block; width:100%; height:100%; border:0");
+      this.#frame = element("iframe", "payment-iframe", "display:block; width:100%; height:100%; color-scheme:inherit");
       this.#frame.title = "Checkout";
       this.#frame.src = `${gateway}/checkout?${query}#${fragment}`;
       this.#frame.addEventListener("load", () => {
@@ -71,22 +72,21 @@
       });
 
       const button = element("button", "close-modal-button", `position:absolute; top:.5rem; right:.5rem; width:2.75rem;
-        height:2.75rem; padding:0; border:0; border-radius:50%; background:none; cursor:pointer;
-        color:light-dark(#566072, #9fa9b9); font:1.75rem/1 system-ui, sans-serif`);
+        height:2.75rem; border-radius:50%; outline:revert; cursor:pointer; color-scheme:inherit; text-align:center;
+        color:light-dark(#566072, #9fa9b9); font:1.75rem/2.75rem system-ui, sans-serif`);
       button.type = "button";
       button.textContent = "×";
       button.setAttribute("aria-label", "Close checkout");
       button.addEventListener("click", this.#ask);
 
-      const box = element("div", "", `position:relative; width:min(27rem, 100%); overflow:hidden;
+      const box = element("div", "", `display:block; position:relative; width:min(27rem, 100%); overflow:hidden;
         height:min(46rem, 100% - clamp(0px, (100vw - 27rem) * 99, 2rem));
         border-radius:min(1rem, (100vw - 27rem) * 99); color-scheme:${scheme};
         background:light-dark(#fff, #181d24); box-shadow:0 24px 64px rgb(0 0 0 / .3)`);
       box.append(this.#frame, button);
 
       const dialog = element("dialog", "payment-modal", `position:fixed; inset:0; display:grid; place-items:center;
-        box-sizing:border-box; width:100%; height:100%; max-width:none; max-height:none; margin:0; padding:0; border:0;
-        background:rgb(10 14 20 / .6)`);
+        width:100%; height:100%; background:rgb(10 14 20 / .6)`);
       dialog.setAttribute("aria-label", "Checkout");
       dialog.addEventListener("keydown", (event) => {
         if (event.key !== "Escape") return;
@@ -115,9 +115,8 @@
       const { nonce, type, ...details } = data;
       if (type === "ready") {
         this.#settleTimer();
-        const { prefill = {}, theme = {} } = this.#options;
-        const { vpa, name, method } = prefill;
-        const { mode, language } = theme;
+        const { vpa, name, method } = this.#options.prefill ?? {};
+        const { mode, language } = this.#options.theme ?? {};
         this.#send({ type: "init", prefill: { vpa, name, method }, theme: { mode, language } });
       } else if (type === "busy") {
         this.#running = details.busy ? { paymentId: null, ...details } : null;
@@ -189,7 +188,8 @@
   function element(tag, testId, style) {
     const made = document.createElement(tag);
     if (testId) made.dataset.testId = testId;
-    made.style.cssText = style; // not a style attribute: a shop's Content-Security-Policy lets it pass
+    // Nothing of the shop's own styles; and not a style attribute, so that its Content-Security-Policy lets it pass.
+    made.style.cssText = `all:initial; ${style}`;
     return made;
   }
 

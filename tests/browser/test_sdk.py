@@ -336,6 +336,53 @@ def test_a_colour_that_is_none_is_passed_over(api: Api, shop: Shop) -> None:
     expect(shop.checkout.get_by_test_id("show-qr-button")).to_have_css("background-color", "rgb(26, 86, 196)")
 
 
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_options_may_be_none(api: Api, shop: Shop, nothing: object) -> None:
+    shop.open(api.order(), theme=nothing, prefill=nothing)
+    expect(shop.checkout.get_by_test_id("vpa-input")).to_be_visible()
+    shop.page.evaluate("checkout.close()")
+    shop.page.evaluate("new PaymentGateway(null)")
+    shop.page.evaluate(
+        "(nothing) => new PaymentGateway({ ...nothing, onFailure: note('alone') }).open()", nothing
+    )
+    assert [name for name, _ in shop.told(2)] == ["onClose", "alone"]
+
+
+def test_styles_of_the_shop_do_not_reach_it(api: Api, shop: Shop) -> None:
+    shop.page.add_style_tag(
+        content="* { box-sizing: content-box; margin: 9px; padding: 9px; border: 9px solid red;"
+        " max-width: 50%; opacity: .5; text-transform: uppercase; pointer-events: none; }"
+    )
+    shop.open(api.order())
+    expect(shop.checkout.get_by_test_id("pay-button")).to_be_visible()
+    assert shop.page.get_by_test_id("payment-iframe").bounding_box() == {
+        "x": (1280 - 432) / 2,
+        "y": 16,
+        "width": 432,
+        "height": 720 - 32,
+    }
+    close = shop.page.get_by_test_id("close-modal-button")
+    box = close.bounding_box()
+    assert box is not None
+    assert box["width"] == 44
+    shop.page.keyboard.press("Tab")
+    close.focus()
+    expect(close).not_to_have_css("outline-style", "none")
+    close.click()
+    expect(shop.modal).to_have_count(0)
+
+
+def test_a_page_that_replaced_its_body_can_open_another(api: Api, shop: Shop) -> None:
+    shop.open(api.order())
+    expect(shop.checkout.get_by_test_id("pay-button")).to_be_visible()
+    shop.page.evaluate("document.body.replaceChildren()")
+    shop.open(api.order())
+    expect(shop.checkout.get_by_test_id("pay-button")).to_be_visible()
+    assert shop.told(1) == [["onClose", None]]
+    shop.page.evaluate("checkout.close()")
+    expect(shop.page.locator("html")).to_have_css("overflow", "visible")
+
+
 def test_an_order_that_expires_in_the_modal_is_told_and_closed_without_a_question(
     app: Flask, api: Api, shop: Shop, watch: Watch
 ) -> None:
