@@ -3,19 +3,15 @@
 const VPA = /^[a-zA-Z0-9._-]{2,256}@[a-zA-Z][a-zA-Z0-9]{2,63}$/;
 const MAX_YEARS_AHEAD = 50;
 
-// Network, by the leading digits; the first match wins.
+// Networks with their leading digits and lengths; the first match wins.
 const NETWORKS = [
-  ["discover", /^(6011|64[4-9])/],
-  ["amex", /^3[47]/],
-  ["diners", /^(30[0-5]|36|38)/],
-  ["rupay", /^(60|65|81|82|508)/],
-  ["mastercard", /^(5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)/],
-  ["visa", /^4/],
+  ["Discover", /^(6011|64[4-9])/],
+  ["Amex", /^3[47]/, [15]],
+  ["Diners", /^(30[0-5]|36|38)/, [14, 16, 19]],
+  ["RuPay", /^(60|65|81|82|508)/, [16]],
+  ["Mastercard", /^(5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)/, [16]],
+  ["Visa", /^4/, [13, 16, 19]],
 ];
-export const NETWORK_NAMES = {
-  amex: "Amex", diners: "Diners", discover: "Discover", mastercard: "Mastercard", rupay: "RuPay", visa: "Visa",
-};
-const LENGTHS = { amex: [15], diners: [14, 16, 19], mastercard: [16], rupay: [16], visa: [13, 16, 19] };
 const ANY_LENGTH = [13, 14, 15, 16, 17, 18, 19];
 
 /** ASCII digits of what was typed or pasted, Devanagari ones and full-width ones too. */
@@ -26,27 +22,31 @@ export function digitsOf(text) {
     .replace(/\D/g, "");
 }
 
+const rowOf = (number) => NETWORKS.find(([, prefix]) => prefix.test(number));
+const lengthsOf = (number) => rowOf(number)?.[2] ?? ANY_LENGTH;
+
+/** The network's name; undefined as long as it is not known. */
 export function networkOf(number) {
-  return NETWORKS.find(([, prefix]) => prefix.test(number))?.[0];
+  return rowOf(number)?.[0];
 }
 
 export function cvvLength(number) {
-  return networkOf(number) === "amex" ? 4 : 3;
+  return networkOf(number) === "Amex" ? 4 : 3;
 }
 
 /** In groups, as on the card: 4-6-5 for American Express, fours for the others. */
 export function grouped(number) {
-  const cuts = networkOf(number) === "amex" ? [0, 4, 10] : [0, 4, 8, 12, 16];
+  const cuts = networkOf(number) === "Amex" ? [0, 4, 10] : [0, 4, 8, 12, 16];
   return cuts.map((cut, i) => number.slice(cut, cuts[i + 1])).filter(Boolean).join(" ");
 }
 
 export function maxDigits(number) {
-  return Math.max(...(LENGTHS[networkOf(number)] ?? ANY_LENGTH));
+  return Math.max(...lengthsOf(number));
 }
 
 /** Whether it may be a whole number: of a length that its network has. */
 export function isWhole(number) {
-  return (LENGTHS[networkOf(number)] ?? ANY_LENGTH).includes(number.length);
+  return lengthsOf(number).includes(number.length);
 }
 
 /** The check digit of ISO/IEC 7812-1. */

@@ -211,20 +211,23 @@ async function act(payment, path, body, words) {
   const turn = ++following;
   show("processing", words);
   const address = `/payments/${payment.id}/public`;
+  let refused;
   const answer = await post(`${address}/${path}`, body, showConnection).catch((refusal) => {
-    of(refusal); // answered elsewhere, or time is up: the payment itself says what became of it
+    refused = of(refusal); // answered elsewhere, or time is up: the payment itself says what became of it
     return get(address, showConnection);
   });
-  if (turn === following) follow(answer);
+  if (turn !== following) return;
+  follow(answer);
+  if (refused?.status === 429) showConnection(refused.retryAfterS, "tooMany");
 }
 
 /* --- states --- */
 
-/** `seconds` until the next try without a connection; null: there is one. */
-function showConnection(seconds) {
+/** `seconds` until the next try without a connection, or under a limit; null: there is one. */
+function showConnection(seconds, key = "offline") {
   const line = $("connection");
   if (!line) return;
-  const words = seconds === null ? "" : t("offline", { seconds });
+  const words = seconds === null ? "" : t(key, { seconds });
   if (words && line.hidden) announce(words);
   line.hidden = !words;
   put(line, words);

@@ -1,8 +1,8 @@
 /* The two forms: what is typed is shaped and checked as it is typed, and all of it again before it is sent. */
 
 import {
-  NETWORK_NAMES, checkCvv, checkExpiry, checkHolder, checkNumber, checkVpa, cvvLength, digitsOf, expiryOf, grouped,
-  groupedExpiry, isWhole, luhn, maxDigits, networkOf,
+  checkCvv, checkExpiry, checkHolder, checkNumber, checkVpa, cvvLength, digitsOf, expiryOf, grouped, groupedExpiry,
+  isWhole, luhn, maxDigits, networkOf,
 } from "./card.js";
 import { announce, copy, put } from "./dom.js";
 import { t } from "./strings.js";
@@ -148,10 +148,8 @@ export class CardForm extends Form {
   }
 
   #mark(digits) {
-    const network = networkOf(digits);
-    const mark = this.element.querySelector("#network");
-    put(mark, network ? NETWORK_NAMES[network] : "");
-    this.fields["card.cvv"].input.placeholder = network === "amex" ? "1234" : "123";
+    put(this.element.querySelector("#network"), networkOf(digits) ?? "");
+    this.fields["card.cvv"].input.placeholder = "1234".slice(0, cvvLength(digits));
   }
 }
 

@@ -1,7 +1,7 @@
 /* Every word, in Hindi. */
 
 export default {
-  loading: "आपका ऑर्डर लोड हो रहा है",
+  loading: "ऑर्डर लोड हो रहा है",
   title: "{amount} का भुगतान · {seller}",
   order: "ऑर्डर",
   payBefore: "भुगतान का समय शेष",
@@ -17,14 +17,14 @@ export default {
   showQr: "QR कोड दिखाएँ",
   vpa: "UPI ID",
   vpaHint: "हम UPI ऐप पर अनुरोध भेजेंगे।",
-  vpaMissing: "अपनी UPI ID लिखें।",
+  vpaMissing: "UPI ID लिखें।",
   vpaWrong: "UPI ID name@bank जैसी होती है।",
 
   cardNumber: "कार्ड नंबर",
   cardExpiry: "समाप्ति तिथि",
   cardCvv: "सुरक्षा कोड (CVV)",
   cardHolder: "कार्ड पर लिखा नाम",
-  numberMissing: "अपना कार्ड नंबर लिखें।",
+  numberMissing: "कार्ड नंबर लिखें।",
   numberShort: "कार्ड नंबर अधूरा है।",
   numberWrong: "कार्ड नंबर सही नहीं है। अंक जाँचें।",
   expiryMissing: "समाप्ति तिथि लिखें।",
@@ -37,7 +37,7 @@ export default {
   holderMissing: "कार्ड पर लिखा नाम भरें।",
   holderWrong: "नाम लिखें, नंबर नहीं।",
 
-  processing: "आपका भुगतान हो रहा है",
+  processing: "भुगतान हो रहा है",
   sendingText: "भुगतान बैंक को भेजा जा रहा है।",
   decidingText: "बैंक जाँच कर रहा है। कुछ सेकंड लगेंगे।",
   slowText: "इसमें अधिक समय लग रहा है। रुकें या बाद में लौटें: पैसे दो बार नहीं कटेंगे।",
@@ -45,7 +45,7 @@ export default {
   cancellingText: "रद्द किया जा रहा है।",
 
   otpTitle: "पुष्टि करें कि यह आप हैं",
-  otpText: "आपके बैंक ने आपको OTP भेजा है।",
+  otpText: "बैंक ने आपको OTP भेजा है।",
   otp: "वन-टाइम पासवर्ड (OTP)",
   otpHint: "टेस्ट मोड: 4 से 10 अंक सफल, कम अंक असफल।",
   otpMissing: "OTP लिखें।",
@@ -57,10 +57,10 @@ export default {
   qrTitle: "स्कैन करके भुगतान करें",
   qrText: "किसी भी UPI ऐप से स्कैन करें और {seller} को {amount} स्वीकृत करें।",
   qrAlt: "UPI ऐप से {seller} को {amount} देने का QR कोड",
-  intentTitle: "अपने UPI ऐप में भुगतान करें",
+  intentTitle: "UPI ऐप में भुगतान करें",
   intentText: "UPI ऐप में {seller} को {amount} स्वीकृत करें, फिर यहाँ लौटें।",
   openApp: "UPI ऐप खोलें",
-  collectTitle: "अपने UPI ऐप में स्वीकृति दें",
+  collectTitle: "UPI ऐप में स्वीकृति दें",
   collectText: "हमने आपके UPI ऐप पर {amount} का अनुरोध भेजा है। वहाँ स्वीकृति दें।",
   timeUpTitle: "समय समाप्त",
   timeUpText: "बैंक से भुगतान की स्थिति पूछी जा रही है।",

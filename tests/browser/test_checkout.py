@@ -514,6 +514,21 @@ def test_a_limit_is_told_and_the_form_is_back(api: Api, page: Page, watch: Watch
     watch.complaints.clear()
 
 
+def test_a_limit_of_the_one_time_password_is_told_and_costs_no_try(
+    api: Api, page: Page, watch: Watch, workers: None
+) -> None:
+    open_order(page, api.order())
+    pay_by_card(page, OTP_CARD)
+    error = {"error": {"code": "RATE_LIMIT_ERROR", "description": "Too many."}}
+    page.route("**/otp", lambda route: route.fulfill(status=429, json=error, headers={"Retry-After": "40"}))
+    send_otp(page)
+    expect(page.locator(".problem")).to_have_text("Too many attempts. Please try again in 40 s.")
+    page.unroute("**/otp")
+    send_otp(page)
+    succeeded(page)
+    watch.complaints.clear()
+
+
 def test_what_the_gateway_refuses_is_shown_at_its_field(api: Api, page: Page, watch: Watch) -> None:
     open_order(page, api.order())
     error = {
