@@ -264,12 +264,12 @@ function showUpiWait({ id, flow, next_action: { upi_link: link, expires_at: expi
 
 function showSuccess(words) {
   const { payment } = order;
+  leaving = false;
+  tell("busy", { busy: false }); // first: the shop may close the modal as soon as it is told
   if (untold.delete(payment?.id)) {
     const { id: paymentId, amount, currency, status } = payment;
     report("success", { paymentId, amount, currency, status });
   }
-  leaving = false;
-  tell("busy", { busy: false });
   show("success", words);
   showPaymentId(payment);
 }

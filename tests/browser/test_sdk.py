@@ -159,6 +159,16 @@ def test_a_failure_is_told_and_so_is_the_success_of_the_next_try(api: Api, shop:
     assert [name for name, _ in shop.told(2)] == ["onFailure", "onSuccess"]
 
 
+def test_a_shop_may_close_it_as_soon_as_it_is_told(api: Api, shop: Shop, workers: None) -> None:
+    shop.page.evaluate(
+        "(options) => open({ ...options, onSuccess: () => { told.push(['onSuccess']); checkout.close(); } })",
+        {"key": TEST_API_KEY, "orderId": api.order()["id"]},
+    )
+    pay_by_upi(shop.checkout)
+    expect(shop.modal).to_have_count(0)
+    assert [name for name, *_ in shop.told(2)] == ["onSuccess", "onClose"]
+
+
 def test_a_close_is_told(api: Api, shop: Shop) -> None:
     for close in ("button", "escape", "shop"):
         shop.open(api.order())
