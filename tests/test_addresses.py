@@ -18,7 +18,7 @@ from jobs.addresses import LOOKUP_THREADS
 from jobs.posting import Post, post
 from jobs.webhooks import WEBHOOKS
 from models.base import db
-from tests.conftest import Api, Receiver, at_once, found, made, refused, settings_of
+from tests.conftest import Api, Receiver, at_once, drain, found, made, refused, settings_of
 
 PRIVATE = (
     *("0.0.0.1", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.8.8.8", "168.63.129.16"),
@@ -113,7 +113,7 @@ def test_a_private_target_is_not_reached_even_if_it_was_saved(
         db.session.execute(text("UPDATE webhook_endpoints SET url = :url"), saved)
         db.session.commit()
         api.upi(api.order()["id"])
-        WEBHOOKS.drain()
+        drain(WEBHOOKS)
     (delivery,) = found(api.get("/webhooks"))["data"]
     assert delivery["attempts"] == 1
     assert delivery["error"] in ("the address is not public", "the URL cannot be called")

@@ -27,7 +27,7 @@ from models.base import db
 from models.events import Event
 from models.merchants import TEST_MERCHANT_ID
 from models.webhook_endpoints import WebhookEndpoint
-from tests.conftest import Api, Receiver, found, hang_until
+from tests.conftest import Api, Receiver, drain, found, hang_until
 from tests.processes import gateway, wait_until
 
 OF_A_PAYMENT = ["payment.created", "payment.success", "payment.captured", "order.paid"]
@@ -96,7 +96,7 @@ def refusal(environ: dict[str, str], *options: str) -> str:
 
 def pay(api: Api) -> None:
     api.upi(api.order()["id"])
-    PAYMENTS.drain()
+    drain(PAYMENTS)
 
 
 def test_new_events_are_forwarded_once_in_order_and_verify(

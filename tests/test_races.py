@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from models.base import db
 from models.idempotency import IdempotencyKey
 from models.orders import Order
-from tests.conftest import Api, at_once, drain_all, found, made
+from tests.conftest import Api, at_once, drain, drain_all, found, made
 
 AT_ONCE = 20
 
@@ -126,7 +126,7 @@ def test_workers_side_by_side_settle_each_payment_once(app: Flask, api: Api) -> 
 
     def work(_number: int) -> int:
         with app.app_context():
-            return PAYMENTS.drain()
+            return drain(PAYMENTS)
 
     assert sum(at_once(8, work)) == 50
     assert ledger_kinds(api)["capture"] == 100

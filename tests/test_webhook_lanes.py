@@ -16,7 +16,7 @@ from jobs.work import SLOTS, Task
 from models.base import db
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
-from tests.conftest import Api, Receiver, at_once, hang_until, running_receiver
+from tests.conftest import Api, Receiver, at_once, drain, hang_until, running_receiver
 from tests.processes import wait_until
 
 NOBODY = "http://127.0.0.1:1/"
@@ -232,4 +232,4 @@ def test_orders_and_endpoints_do_not_wait_for_each_other(api: Api, context: None
 def pay_undelivered(api: Api) -> None:
     """A payment and all its events, with nothing posted yet."""
     api.upi(api.order()["id"])
-    PAYMENTS.drain()
+    drain(PAYMENTS)
