@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
@@ -70,9 +71,34 @@ def servers() -> Iterator[Servers]:
     with temporary_folder() as folder:
         gateway = local.Gateway(settings_of({"DATA_DIR": str(folder)}))
         try:
-            yield Servers(local.start_postgres(gateway), local.start_valkey(gateway))
+            servers = Servers(local.start_postgres(gateway), local.start_valkey(gateway))
+            with administration(servers.database_url) as administer:
+                # The tests' rows need not outlive the machine: on a busy disk a TRUNCATE waits for seconds.
+                administer("ALTER SYSTEM SET fsync = off")
+                administer("SELECT pg_reload_conf()")
+            yield servers
         finally:
             local.stop(gateway)
+
+
+@contextmanager
+def administration(database_url: str) -> Iterator[Callable[[str], None]]:
+    """Runs statements about whole databases, which take their time: outside transactions, with no timeout."""
+    with closing(psycopg2.connect(database_url)) as connection:
+        connection.autocommit = True
+        yield connection.cursor().execute
+
+
+@contextmanager
+def another_database(environ: dict[str, str], name: str) -> Iterator[dict[str, str]]:
+    """The settings of a gateway whose database has nothing in it yet."""
+    url = make_url(environ["DATABASE_URL"]).set(database=name).render_as_string(hide_password=False)
+    with administration(environ["DATABASE_URL"]) as administer:
+        administer(f"CREATE DATABASE {name}")
+        try:
+            yield environ | {"DATABASE_URL": url}
+        finally:
+            administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

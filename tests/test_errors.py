@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from app import MAX_BODY_BYTES, create_app
 from models.base import db
 from models.merchants import TEST_API_KEY as KEY
 from models.merchants import TEST_API_SECRET as SECRET
-from tests.conftest import Api, found, made, refused, settings_of
+from tests.conftest import Api, administration, another_database, found, made, refused, settings_of
 
 SIGNED_IN = {"X-Api-Key": KEY, "X-Api-Secret": SECRET}
 
@@ -293,27 +293,21 @@ def test_what_breaks_says_nothing_of_why(
 
 
 @pytest.fixture
-def doomed(app: Flask, environ: dict[str, str]) -> Iterator[Flask]:
+def doomed(environ: dict[str, str]) -> Iterator[Flask]:
     """An app whose database has just gone: a database of its own, renamed under it."""
-    with app.app_context():
-        connection = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    connection.execute(text("CREATE DATABASE doomed"))
-    url = make_url(environ["DATABASE_URL"]).set(database="doomed").render_as_string(hide_password=False)
-    doomed = create_app(settings_of(environ | {"DATABASE_URL": url}))
-    made(post(doomed, '{"amount":10000}'))
-    connection.execute(
-        text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'doomed'")
-    )
-    connection.execute(text("ALTER DATABASE doomed RENAME TO elsewhere"))
-    doomed.extensions["bring_back"] = lambda: connection.execute(
-        text("ALTER DATABASE elsewhere RENAME TO doomed")
-    )
-    yield doomed
-    with doomed.app_context():
-        db.engine.dispose()
-    for name in ("doomed", "elsewhere"):
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-    connection.close()
+    with (
+        another_database(environ, "doomed") as settings,
+        administration(environ["DATABASE_URL"]) as administer,
+    ):
+        doomed = create_app(settings_of(settings))
+        made(post(doomed, '{"amount":10000}'))
+        administer("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'doomed'")
+        administer("ALTER DATABASE doomed RENAME TO elsewhere")
+        doomed.extensions["bring_back"] = lambda: administer("ALTER DATABASE elsewhere RENAME TO doomed")
+        yield doomed
+        with doomed.app_context():
+            db.engine.dispose()
+        administer("DROP DATABASE IF EXISTS elsewhere WITH (FORCE)")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from app import create_app
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID, TEST_WEBHOOK_URL
 from models.workers import ALIVE_S
-from tests.conftest import Api, Receiver, drain_all, found, made, refused, settings_of
+from tests.conftest import Api, Receiver, another_database, drain_all, found, made, refused, settings_of
 
 NOTHING = {"pending": 0, "processing": 0, "completed": 0, "failed": 0}
 
@@ -86,18 +86,13 @@ def test_without_redis_it_is_degraded_and_still_takes_payments(app: Flask, envir
 
 
 @pytest.fixture
-def fresh(app: Flask, environ: dict[str, str]) -> Iterator[Flask]:
+def fresh(environ: dict[str, str]) -> Iterator[Flask]:
     """An app on a database of its own, just seeded."""
-    with app.app_context():
-        connection = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    connection.execute(text("CREATE DATABASE fresh"))
-    url = make_url(environ["DATABASE_URL"]).set(database="fresh").render_as_string(hide_password=False)
-    fresh = create_app(settings_of(environ | {"DATABASE_URL": url}))
-    yield fresh
-    with fresh.app_context():
-        db.engine.dispose()
-    connection.execute(text("DROP DATABASE fresh WITH (FORCE)"))
-    connection.close()
+    with another_database(environ, "fresh") as settings:
+        fresh = create_app(settings_of(settings))
+        yield fresh
+        with fresh.app_context():
+            db.engine.dispose()
 
 
 def test_the_test_merchant_has_all_it_takes_to_try_the_gateway(fresh: Flask) -> None:

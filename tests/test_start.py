@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from app import create_app
 from config import ROOT, ConfigError
@@ -18,17 +18,14 @@ from models.base import db
 from models.context import core_app, prepare_database, wait_for_schema
 from models.merchants import Merchant
 from models.webhook_endpoints import WebhookEndpoint
-from tests.conftest import at_once, settings_of
+from tests.conftest import another_database, at_once, settings_of
 
 
 @pytest.fixture
-def empty_database(app: Flask, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+def empty_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """The settings of a gateway whose database has nothing in it yet."""
-    with app.app_context(), db.engine.connect() as connection:
-        outside = connection.execution_options(isolation_level="AUTOCOMMIT")
-        outside.execute(text("CREATE DATABASE empty"))
-        yield environ | {"DATABASE_URL": environ["DATABASE_URL"].replace("/payment_gateway", "/empty")}
-        outside.execute(text("DROP DATABASE empty WITH (FORCE)"))
+    with another_database(environ, "empty") as settings:
+        yield settings
 
 
 def test_several_processes_start_at_once_and_one_seeds(empty_database: dict[str, str]) -> None:
