@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ from models.merchants import TEST_API_KEY, TEST_API_SECRET, TEST_MERCHANT_ID, Ap
 from tests.processes import wait_until
 
 KEPT_TABLES = {"merchants", "api_keys"}
+
+# Started in the background of a script, we and each process that a test interrupts would ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def settings_of(environ: dict[str, str]) -> config.Settings:

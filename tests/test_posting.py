@@ -236,15 +236,20 @@ def test_a_connection_is_used_again(receiver: Receiver) -> None:
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_anew(receiver: Receiver) -> None:
-    closes = threading.Event()
+    closed = threading.Event()
 
     def close(handler) -> None:
         answer(200, b"ok")(handler)
+        handler.wfile.flush()
+        handler.connection.shutdown(socket.SHUT_RDWR)
         handler.close_connection = True
-        closes.set()
+        closed.set()
 
     receiver.answers = [close] * 3
-    assert [send(receiver.url).error for _ in range(3)] == [None] * 3
+    for _ in range(3):
+        closed.clear()
+        assert send(receiver.url).error is None
+        assert closed.wait(10)
 
 
 def test_no_cookie_comes_back(receiver: Receiver) -> None:
