@@ -25,8 +25,9 @@ from models.context import core_app
 from models.merchants import TEST_MERCHANT_ID
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import WebhookDelivery
-from tests.conftest import Receiver, hang_until, running_receiver, settings_of
+from tests.conftest import settings_of
 from tests.processes import Running, gateway, wait_until
+from tests.receiver import Receiver, hang_until, running_receiver
 
 DELIVERIES = 1000
 ROUNDS = 3

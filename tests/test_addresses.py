@@ -18,7 +18,8 @@ from jobs.addresses import LOOKUP_THREADS
 from jobs.posting import Post, post
 from jobs.webhooks import WEBHOOKS
 from models.base import db
-from tests.conftest import Api, Receiver, at_once, drain, found, made, refused, settings_of
+from tests.conftest import Api, at_once, drain, found, made, refused, settings_of
+from tests.receiver import Receiver
 
 PRIVATE = (
     *("0.0.0.1", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.8.8.8", "168.63.129.16"),

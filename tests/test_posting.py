@@ -19,7 +19,7 @@ import trustme
 
 from jobs.posting import RESPONSE_KEPT_CHARS, Post, post
 from models.webhooks import AttemptResult
-from tests.conftest import Receiver, answer, hang_until, running_receiver
+from tests.receiver import Receiver, answer, hang_until, running_receiver
 
 SECRETS = ("whsec_c2VjcmV0",)
 
@@ -240,7 +240,6 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_anew(receiver: Receive
 
     def close(handler) -> None:
         answer(200, b"ok")(handler)
-        handler.wfile.flush()
         handler.connection.shutdown(socket.SHUT_RDWR)
         handler.close_connection = True
         closed.set()

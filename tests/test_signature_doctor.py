@@ -18,7 +18,8 @@ from sqlalchemy import text
 from models.base import db
 from models.signature_doctor import Diagnosis
 from models.signatures import hex_signature, new_secret, standard_signature
-from tests.conftest import Api, Receiver, drain_all, found, made, refused
+from tests.conftest import Api, drain_all, found, made, refused
+from tests.receiver import Receiver
 
 STANDARD = ("webhook-id", "webhook-timestamp", "webhook-signature")
 

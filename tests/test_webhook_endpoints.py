@@ -15,7 +15,8 @@ from models.audit import AuditEntry
 from models.base import db
 from models.merchants import TEST_API_KEY
 from models.signatures import hex_signature
-from tests.conftest import Api, Received, Receiver, drain_all, found, made, refused, running_receiver
+from tests.conftest import Api, drain_all, found, made, refused
+from tests.receiver import Received, Receiver, running_receiver
 
 from_iso = datetime.fromisoformat
 

@@ -16,8 +16,9 @@ from jobs.work import SLOTS, Task
 from models.base import db
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
-from tests.conftest import Api, Receiver, at_once, drain, hang_until, running_receiver
+from tests.conftest import Api, at_once, drain
 from tests.processes import wait_until
+from tests.receiver import Receiver, hang_until, running_receiver
 
 NOBODY = "http://127.0.0.1:1/"
 

@@ -9,7 +9,8 @@ from flask import Flask
 from sqlalchemy import text
 
 from models.base import db
-from tests.conftest import Api, Receiver, answer, drain_all, found, refused, running_receiver
+from tests.conftest import Api, drain_all, found, refused
+from tests.receiver import Receiver, answer, running_receiver
 
 NOBODY = "http://127.0.0.1:1/"
 

@@ -13,7 +13,8 @@ from models import webhook_retries
 from models.base import db
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhook_retries import RETRIES_PER_S
-from tests.conftest import Api, Receiver, at_once, drain_all, found, refused
+from tests.conftest import Api, at_once, drain_all, found, refused
+from tests.receiver import Receiver
 from tests.test_webhook_endpoints import exhaust
 
 LONG_AGO = "2026-01-01T00:00:00Z"

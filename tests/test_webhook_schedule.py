@@ -10,8 +10,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from models.webhooks import RETRY_JITTER
-from tests.conftest import Receiver
 from tests.processes import Running, gateway, wait_until
+from tests.receiver import Receiver
 
 pytestmark = pytest.mark.slow
 

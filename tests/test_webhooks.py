@@ -12,7 +12,8 @@ from standardwebhooks import Webhook
 from jobs.posting import USER_AGENT
 from jobs.webhooks import WEBHOOKS
 from models.base import db
-from tests.conftest import Api, Receiver, answer, drain_all, found, made, refused
+from tests.conftest import Api, drain_all, found, made, refused
+from tests.receiver import Receiver, answer
 
 # --- delivering ----------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ from tests.browser.checkout import (
     succeeded,
 )
 from tests.browser.conftest import NewContext, Watch
-from tests.conftest import Api, drain_all, found, served
+from tests.conftest import Api, drain_all, found
+from tests.receiver import served
 
 pytestmark = pytest.mark.browser
 
