@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import (
     Browser,
     BrowserContext,
+    CDPSession,
     ConsoleMessage,
     Page,
     Request,
@@ -126,21 +127,26 @@ def workers(api: Api) -> Iterator[None]:
 
 
 def axe(page: Page) -> list[str]:
-    """What axe-core finds wrong on the page as it now is, by WCAG 2.2 A and AA and its best practices.
+    """What axe-core finds wrong on the page and in its frames as they now are, by WCAG 2.2 A and AA and its
+    best practices.
 
-    In a world of its own: the page's policy lets no script of others run.
+    In worlds of its own: the page's policy lets no script of others run.
     """
     session = page.context.new_cdp_session(page)
-    tree = session.send("Page.getFrameTree")
-    world = session.send(
-        "Page.createIsolatedWorld", {"frameId": tree["frameTree"]["frame"]["id"], "worldName": "axe"}
-    )
+    top = session.send("Page.getFrameTree")["frameTree"]
+    frames = [top, *top.get("childFrames", [])]
+    assert len(frames) == len(page.frames), "a frame is out of sight"
+    return [found for frame in frames for found in _axe_in(session, frame["frame"]["id"])]
+
+
+def _axe_in(session: CDPSession, frame_id: str) -> list[str]:
+    world = session.send("Page.createIsolatedWorld", {"frameId": frame_id, "worldName": "axe"})
     evaluate = {"contextId": world["executionContextId"], "awaitPromise": True, "returnByValue": True}
     session.send("Runtime.evaluate", {"expression": AXE.read_text(), **evaluate})
     found = session.send(
         "Runtime.evaluate",
         {
-            "expression": "axe.run(document, {resultTypes: ['violations']}).then(({violations, passes}) => "
+            "expression": "axe.run(document, {iframes: false}).then(({violations, passes}) => "
             "[passes.length, violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html)}`)])",
             **evaluate,
         },

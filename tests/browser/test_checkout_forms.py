@@ -178,6 +178,23 @@ def test_what_happens_is_told_to_those_who_do_not_see_it(api: Api, page: Page) -
     expect(said).to_have_text("Test Merchant has received your payment.")
 
 
+def test_nothing_turns_or_pops_up_where_that_is_not_wanted(api: Api, page: Page) -> None:
+    open_order(page, api.order())
+    pay_by_upi(page)
+    spinner = page.locator(".spinner")
+    page.emulate_media(reduced_motion="no-preference")
+    expect(spinner).to_have_css("animation-timing-function", "linear")
+    page.emulate_media(reduced_motion="reduce")
+    expect(spinner).to_have_css(
+        "animation-timing-function", re.compile(r"^steps\(8")
+    )  # a step each half second
+    drain_all()
+    arrived = page.locator(".mark.good")
+    expect(arrived).to_have_css("animation-name", "none")
+    page.emulate_media(reduced_motion="no-preference")
+    expect(arrived).to_have_css("animation-name", "arrive")
+
+
 # --- languages and looks -------------------------------------------------------------------------
 
 
