@@ -181,13 +181,13 @@ def test_what_happens_is_told_to_those_who_do_not_see_it(api: Api, page: Page) -
 def test_nothing_turns_or_pops_up_where_that_is_not_wanted(api: Api, page: Page) -> None:
     open_order(page, api.order())
     pay_by_upi(page)
+    expect(page.get_by_test_id("processing-message")).to_contain_text("The bank is deciding")
     spinner = page.locator(".spinner")
     page.emulate_media(reduced_motion="no-preference")
     expect(spinner).to_have_css("animation-timing-function", "linear")
     page.emulate_media(reduced_motion="reduce")
-    expect(spinner).to_have_css(
-        "animation-timing-function", re.compile(r"^steps\(8")
-    )  # a step each half second
+    eight_steps = re.compile(r"^steps\(8")  # one each half second
+    expect(spinner).to_have_css("animation-timing-function", eight_steps)
     drain_all()
     arrived = page.locator(".mark.good")
     expect(arrived).to_have_css("animation-name", "none")
