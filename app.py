@@ -11,8 +11,8 @@ from config import ConfigError, Settings, load
 from models.base import db
 from models.context import core_app, prepare_database
 from models.seed import seed_test_merchant
-from routes import BLUEPRINTS, inbox, pages, simulator
-from routes.auth import limiter
+from routes import BLUEPRINTS, dashboard, inbox, pages, rq, simulator
+from routes.auth import cookie_name, limiter
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
 from routes.openapi import OPENAPI_CONFIG, GatewayApi, describe
@@ -45,11 +45,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blp)
+    app.register_blueprint(dashboard.blp)
     app.register_blueprint(simulator.blp)
+    rq.register(app)
     if settings.test_endpoints:
         app.register_blueprint(inbox.blp)
     register_error_handlers(app)
-    describe(api)
+    with app.app_context():
+        describe(api, cookie_name())
     return app
 
 

@@ -41,6 +41,7 @@ class Settings:
     port: int
     dashboard_port: int
     checkout_port: int
+    dashboard_url: str
     checkout_url: str
     data_dir: Path
     database_url: str | None
@@ -94,22 +95,21 @@ def load(*, dotenv: bool = True) -> Settings:
     port_range = validate.Range(min=1, max=65535, error="Must be a port, 1 to 65535.")
     rate = validate.Range(min=0, max=1, error="Must be 0 to 1, like 0.9.")
     port = env.int("PORT", 8000, validate=port_range)
+    dashboard_port = env.int("DASHBOARD_PORT", 3000, validate=port_range)
     checkout_port = env.int("CHECKOUT_PORT", 3001, validate=port_range)
     postgres = validate.Regexp(
         r"(postgresql|postgres|postgresql\+psycopg2)://", error="Must start with postgresql://."
     )
-    http = validate.Regexp(r"https?://", error="Must be an http or https URL.")
     redis = validate.Regexp(r"(redis|rediss|unix)://", error="Must start with redis://.")
 
     settings = Settings(
         app_env=app_env,
         host=env.str("HOST", "127.0.0.1"),
         port=port,
-        dashboard_port=env.int("DASHBOARD_PORT", 3000, validate=port_range),
+        dashboard_port=dashboard_port,
         checkout_port=checkout_port,
-        checkout_url=(
-            env.str("CHECKOUT_URL", f"http://localhost:{checkout_port}", validate=http) or ""
-        ).rstrip("/"),
+        dashboard_url=_address(env, "DASHBOARD_URL", f"http://localhost:{dashboard_port}"),
+        checkout_url=_address(env, "CHECKOUT_URL", f"http://localhost:{checkout_port}"),
         data_dir=env.path("DATA_DIR", ROOT / ".data"),
         database_url=_optional(env, "DATABASE_URL", postgres),
         redis_url=_optional(env, "REDIS_URL", redis),
@@ -129,7 +129,7 @@ def load(*, dotenv: bool = True) -> Settings:
         webhook_retry_schedule_s=_retry_schedule(env),
         webhook_allow_private=env.bool("WEBHOOK_ALLOW_PRIVATE", local),
         test_endpoints=env.bool("TEST_ENDPOINTS", local),
-        inbox_url=(env.str("INBOX_URL", f"http://localhost:{port}", validate=http) or "").rstrip("/"),
+        inbox_url=_address(env, "INBOX_URL", f"http://localhost:{port}"),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
         public_rate_limit_per_address=env.str(
             "PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute", validate=_is_rate_limit
@@ -162,6 +162,12 @@ if TYPE_CHECKING:
 def _optional(env: Env, name: str, check: validate.Regexp) -> str | None:
     """An address that may be absent or empty (`DATABASE_URL=` in a compose file means: not set)."""
     return env.str(name, None) and env.str(name, validate=check)
+
+
+def _address(env: Env, name: str, default: str) -> str:
+    """Where something of ours is reached, without a slash at the end."""
+    http = validate.Regexp(r"https?://", error="Must be an http or https URL.")
+    return (env.str(name, default, validate=http) or "").rstrip("/")
 
 
 def _delay_range(env: Env) -> tuple[int, int]:

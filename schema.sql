@@ -13,7 +13,7 @@ CREATE TABLE merchants (
     id            text PRIMARY KEY CHECK (id ~ '^mer_[A-Za-z0-9]{16}$'),
     name          text NOT NULL CHECK (name <> ''),
     email         text NOT NULL UNIQUE CHECK (email = lower(email)),
-    password_hash text NOT NULL,                    -- argon2id
+    password_hash text,                             -- argon2id; null until the first password is chosen
     role          text NOT NULL DEFAULT 'merchant' CHECK (role IN ('merchant', 'operator')),
     logo_url      text CHECK (length(logo_url) <= 2048),              -- what its checkout page looks like
     accent_color  text CHECK (accent_color ~ '^#[0-9a-f]{6}$'),
@@ -24,13 +24,54 @@ CREATE TABLE merchants (
 -- What a merchant's server signs in with. The secret is encrypted, not hashed, so that it can be revealed.
 CREATE TABLE api_keys (
     id               text PRIMARY KEY CHECK (id ~ '^key_[A-Za-z0-9_]{1,64}$'),
+    seq              bigint GENERATED ALWAYS AS IDENTITY,
     merchant_id      text NOT NULL REFERENCES merchants,
+    name             text CHECK (length(name) BETWEEN 1 AND 100),
     secret_encrypted bytea NOT NULL,
     created_at       timestamptz NOT NULL DEFAULT now(),
     last_used_at     timestamptz,                   -- kept to the minute
-    revoked_at       timestamptz
+    replaced_by      text REFERENCES api_keys,      -- the key that it was rolled into
+    expires_at       timestamptz,                   -- until when it works beside that one
+    revoked_at       timestamptz,
+    CHECK ((replaced_by IS NULL) = (expires_at IS NULL)),
+    CHECK (replaced_by <> id)
 );
-CREATE INDEX api_keys_merchant ON api_keys (merchant_id);
+CREATE INDEX api_keys_newest ON api_keys (merchant_id, created_at DESC, seq DESC);
+
+-- Who is signed in to the dashboard, and where. What the browser holds is kept as a hash: reading this table
+-- signs nobody in. To sign out is to delete the row.
+CREATE TABLE sessions (
+    id          text PRIMARY KEY CHECK (id ~ '^ses_[A-Za-z0-9]{16}$'),
+    seq         bigint GENERATED ALWAYS AS IDENTITY,
+    merchant_id text NOT NULL REFERENCES merchants,
+    token_hash  bytea NOT NULL UNIQUE,              -- SHA-256; the token is random, so nothing can be guessed back
+    address     text NOT NULL,
+    user_agent  text NOT NULL CHECK (length(user_agent) <= 255),
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now(), -- kept to the minute; what a page asks by itself does not count
+    expires_at  timestamptz NOT NULL                -- whatever happens
+);
+CREATE INDEX sessions_newest ON sessions (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX sessions_expiry ON sessions (expires_at);
+
+-- Wrong passwords, so that guessing takes for ever: counted by account and by address, swept when they count no more.
+CREATE TABLE password_failures (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    scope     bytea NOT NULL,                       -- keyed hash: what strangers type here may be a password
+    failed_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX password_failures_scope ON password_failures (scope, failed_at);
+CREATE INDEX password_failures_age ON password_failures (failed_at);
+
+-- Links by which a merchant chooses its password, once. Made by command alone.
+CREATE TABLE password_links (
+    token_hash  bytea PRIMARY KEY,                  -- SHA-256, as of a session
+    merchant_id text NOT NULL REFERENCES merchants,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+    used_at     timestamptz
+);
+CREATE INDEX password_links_merchant ON password_links (merchant_id) WHERE used_at IS NULL;
 
 -- What is to be paid, once.
 CREATE TABLE orders (
@@ -53,8 +94,8 @@ CREATE TABLE orders (
     CHECK (status <> 'expired' OR expires_at IS NOT NULL),
     UNIQUE (id, merchant_id, amount, currency)      -- what a payment of it must repeat
 );
-CREATE INDEX orders_newest ON orders (merchant_id, created_at DESC, seq DESC);
-CREATE INDEX orders_receipt ON orders (merchant_id, receipt) WHERE receipt IS NOT NULL;
+CREATE INDEX orders_newest ON orders (merchant_id, created_at DESC, seq DESC) INCLUDE (id, status, amount, currency);
+CREATE INDEX orders_receipt ON orders (merchant_id, receipt text_pattern_ops) WHERE receipt IS NOT NULL;
 CREATE INDEX orders_to_expire ON orders (expires_at) WHERE status IN ('created', 'attempted');
 
 -- One attempt to pay an order. The states and their changes are in models/payments.py (TRANSITIONS).
@@ -130,7 +171,11 @@ CREATE TABLE payments (
 -- Paying an order twice is impossible: one live payment at a time.
 CREATE UNIQUE INDEX payments_one_live_per_order ON payments (order_id)
     WHERE status IN ('pending', 'requires_action', 'success');
-CREATE INDEX payments_newest ON payments (merchant_id, created_at DESC, seq DESC);
+-- Lists, whatever they are filtered by, and the charts read this index alone.
+CREATE INDEX payments_newest ON payments (merchant_id, created_at DESC, seq DESC)
+    INCLUDE (id, status, method, amount, currency, amount_captured, error_reason);
+CREATE INDEX payments_last4 ON payments (merchant_id, card_last4) WHERE card_last4 IS NOT NULL;
+CREATE INDEX payments_vpa ON payments (merchant_id, lower(vpa) text_pattern_ops) WHERE vpa IS NOT NULL;
 CREATE INDEX payments_of_order ON payments (order_id, created_at DESC, seq DESC);
 CREATE INDEX payments_due ON payments (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX payments_holds ON payments (hold_expires_at) WHERE hold_expires_at IS NOT NULL AND operation IS NULL;
@@ -166,9 +211,25 @@ CREATE TABLE refunds (
     CHECK (status <> 'failed' OR due_at IS NULL),
     CHECK (claim_id IS NULL OR due_at IS NOT NULL)
 );
-CREATE INDEX refunds_newest ON refunds (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX refunds_newest ON refunds (merchant_id, created_at DESC, seq DESC) INCLUDE (id, status, amount, currency);
 CREATE INDEX refunds_of_payment ON refunds (payment_id, created_at DESC, seq DESC);
 CREATE INDEX refunds_due ON refunds (due_at) WHERE due_at IS NOT NULL;
+
+-- What the acquirer said, each time it was asked: the evidence behind every change of state.
+CREATE TABLE acquirer_answers (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    payment_id  text NOT NULL REFERENCES payments,
+    refund_id   text REFERENCES refunds,
+    operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
+    looked_up   boolean NOT NULL,                   -- not asked to do it, but what became of it
+    answer      text NOT NULL CHECK (answer IN ('approved', 'declined', 'needs_action', 'unknown')),
+    reason      text,                               -- of a decline
+    reference   text,                               -- the acquirer's own, of an approval
+    answered_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((operation = 'refund') = (refund_id IS NOT NULL)),
+    CHECK ((answer = 'declined') = (reason IS NOT NULL))
+);
+CREATE INDEX acquirer_answers_payment ON acquirer_answers (payment_id, id);
 
 -- Double entry. Debits are positive, credits negative; the rows of one posting sum to zero per currency.
 --   acquirer          what the acquirer owes us            merchant          what we owe the merchant
@@ -190,10 +251,11 @@ CREATE TABLE ledger_entries (
     created_at  timestamptz NOT NULL DEFAULT now(),
     CHECK ((kind LIKE 'refund%') = (refund_id IS NOT NULL))
 );
-CREATE INDEX ledger_entries_newest ON ledger_entries (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX ledger_entries_newest ON ledger_entries (merchant_id, created_at DESC, seq DESC)
+    INCLUDE (id, currency, account, kind);
 CREATE INDEX ledger_entries_posting ON ledger_entries (posting_id);
 CREATE INDEX ledger_entries_payment ON ledger_entries (payment_id);
-CREATE INDEX ledger_entries_balance ON ledger_entries (merchant_id, currency, account) INCLUDE (amount);
+CREATE INDEX ledger_entries_balance ON ledger_entries (merchant_id, currency, account, kind) INCLUDE (amount);
 
 -- Checked at commit, so that a posting's rows may be written one after the other.
 CREATE FUNCTION check_posting_balances() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -220,8 +282,9 @@ CREATE TABLE events (
     payload     text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX events_newest ON events (merchant_id, created_at DESC, seq DESC);
-CREATE INDEX events_of_payment ON events (payment_id) WHERE payment_id IS NOT NULL;
+CREATE INDEX events_newest ON events (merchant_id, created_at DESC, seq DESC) INCLUDE (id, type);
+CREATE INDEX events_of_payment ON events (payment_id, seq) WHERE payment_id IS NOT NULL;
+CREATE INDEX events_of_order ON events (order_id, seq) WHERE order_id IS NOT NULL;
 
 -- History is only ever added to.
 CREATE FUNCTION forbid_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -230,6 +293,8 @@ BEGIN
         USING ERRCODE = 'integrity_constraint_violation';
 END $$;
 CREATE TRIGGER ledger_entries_immutable BEFORE UPDATE OR DELETE ON ledger_entries
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER acquirer_answers_immutable BEFORE UPDATE OR DELETE ON acquirer_answers
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 CREATE TRIGGER events_immutable BEFORE UPDATE OR DELETE ON events
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
@@ -305,7 +370,8 @@ CREATE TABLE webhook_deliveries (
     CHECK ((attempts = 0) = (last_attempt_at IS NULL)),
     CHECK (claim_id IS NULL OR due_at IS NOT NULL)
 );
-CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (merchant_id, created_at DESC, seq DESC)
+    INCLUDE (id, status, event_type, endpoint_id);
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at) WHERE due_at IS NOT NULL;
 -- Fair shares: the due and the running deliveries of one endpoint.
 CREATE INDEX webhook_deliveries_due_by_endpoint ON webhook_deliveries (endpoint_id, due_at)
@@ -330,19 +396,22 @@ CREATE TABLE webhook_attempts (
     error         text,                             -- in plain words; null = it was accepted
     PRIMARY KEY (delivery_id, number)
 );
+-- How many went out lately. Rows are only added, in the order of time: a few bytes tell where each hour lies.
+CREATE INDEX webhook_attempts_lately ON webhook_attempts USING brin (attempted_at) WITH (pages_per_range = 16);
 
 -- Who did what that matters for security. Only ever added to.
 CREATE TABLE audit_log (
     id          text PRIMARY KEY CHECK (id ~ '^aud_[A-Za-z0-9]{16}$'),
     seq         bigint GENERATED ALWAYS AS IDENTITY,
     merchant_id text NOT NULL REFERENCES merchants,
-    actor       text NOT NULL,                      -- an API key's id, or "gateway"
+    actor       text NOT NULL,                      -- an API key's id, who signed in, or "gateway"
     action      text NOT NULL,
     subject_id  text NOT NULL,                      -- what it was done to
     details     jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(details) = 'object'),
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX audit_log_newest ON audit_log (merchant_id, created_at DESC, seq DESC);
+CREATE INDEX audit_log_subject ON audit_log (subject_id, seq);
 CREATE TRIGGER audit_log_immutable BEFORE UPDATE OR DELETE ON audit_log
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from config import ConfigError, Settings, load
 from models.context import core_app
+from models.errors import Refused
 
 
 @contextmanager
@@ -17,7 +19,7 @@ def gateway() -> Iterator[Settings]:
     """The settings and, as the app's context, the database of the gateway that runs.
 
     Raises:
-        click.ClickException: a setting is wrong, or no gateway runs.
+        click.ClickException: a setting is wrong, no gateway runs, or it refuses; in one line.
     """
     try:
         settings = load()
@@ -28,4 +30,13 @@ def gateway() -> Iterator[Settings]:
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     with core_app(settings).app_context():
-        yield settings
+        try:
+            yield settings
+        except Refused as error:
+            raise click.ClickException(error.description) from None
+        except DBAPIError as error:
+            raise click.ClickException(f"DATABASE_URL: {in_a_line(error)}") from None
+
+
+def in_a_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]

@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from commands.gateway import gateway
+from commands.gateway import gateway, in_a_line
 from config import Settings
 from jobs.posting import Post, post
 from models import vault
@@ -168,7 +168,3 @@ def line_of(event: Event, result: AttemptResult) -> str:
         f"{datetime.now():%H:%M:%S}  {event.type:<24} {event.id}  "
         f"{click.style(answer, fg=colour)}, {result.duration_ms} ms"
     )
-
-
-def in_a_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]

@@ -24,7 +24,9 @@ from jobs.work import Work, commit, stopping
 from models.base import db, mark_due, now
 from models.idempotency import IdempotencyKey
 from models.orders import Order
+from models.passwords import PasswordFailure
 from models.payments import LIVE, Payment
+from models.sessions import Session
 from models.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ class Clock:
 
 
 def sweep() -> None:
-    """What is over: orders nobody paid, holds nobody captured, keys, workers. Each by itself."""
+    """What is over: orders nobody paid, holds nobody captured, keys, sessions, workers. Each by itself."""
     for step in (expire_orders, release_holds, forget, report_overdue):
         try:
             step()
@@ -175,6 +177,8 @@ def release_holds() -> None:
 def forget() -> None:
     IdempotencyKey.forget_expired(limit=SWEEP_BATCH)
     Worker.forget_dead()
+    Session.forget_ended()
+    PasswordFailure.forget_old()
     commit()
 
 

@@ -10,6 +10,7 @@ from flask import current_app
 from sqlalchemy.orm.attributes import set_committed_value
 
 from config import settings
+from jobs import answers
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown, get_acquirer
 from jobs.work import Work, backoff_s
 from models.base import now
@@ -72,6 +73,7 @@ class PaymentWork(Work[PaymentTask, Result]):
         return payments
 
     def settle(self, row: Payment, data: PaymentTask, outcome: Result) -> None:
+        answers.keep(outcome, data.ask, looked_up=data.look_up)
         match outcome, data.ask.operation:
             case Unknown(), _:
                 row.stay_unknown(backoff_s(row.tries))

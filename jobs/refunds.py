@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm.attributes import set_committed_value
 
+from jobs import answers
 from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown
 from jobs.payments import app_acquirer
 from jobs.work import Work, backoff_s
@@ -58,7 +59,8 @@ class RefundWork(Work[RefundTask, Result]):
             set_committed_value(refund, "payment", payments[refund.payment_id])
         return refunds
 
-    def settle(self, row: Refund, data: RefundTask, outcome: Result) -> None:  # noqa: ARG002
+    def settle(self, row: Refund, data: RefundTask, outcome: Result) -> None:
+        answers.keep(outcome, data.ask, looked_up=data.look_up)
         payment = row.payment
         match outcome:
             case Approved() if row.status == "processed":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from marshmallow import Schema, fields
 from sqlalchemy import ForeignKey, Identity, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Minor, Model, db, new_id
+from models.base import Minor, Model, Timestamp, db, new_id
 
 GATEWAY = "gateway"  # the actor of what the gateway does by itself
 
@@ -40,3 +41,12 @@ class AuditEntry(Model):
                 details=details,
             )
         )
+
+
+class AuditEntrySchema(Schema):
+    id = fields.String()
+    actor = fields.String(metadata={"description": "An API key's id, who was signed in, or `gateway`."})
+    action = fields.String(metadata={"example": "api_key.rolled"})
+    subject_id = fields.String()
+    details = fields.Dict()
+    created_at = Timestamp()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,6 +69,20 @@ def now() -> datetime:
     if "now" not in info:
         info["now"] = db.session.scalar(select(func.now()))
     return info["now"]
+
+
+@contextmanager
+def at(moment: datetime) -> Iterator[None]:
+    """Within it, now() is `moment`: for a past that is written down afterwards (see commands/seed.py)."""
+    info = db.session().info
+    before = info.get("now")
+    info["now"] = moment
+    try:
+        yield
+    finally:
+        info.pop("now", None)
+        if before is not None:
+            info["now"] = before
 
 
 def mark_due(queue: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marshmallow import Schema, fields
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
+from models.api_keys import ApiKey
 from models.base import Timestamp, db
 from models.colours import accent
 from models.errors import Refused
-from models.merchants import ApiKey, Merchant
+from models.merchants import Merchant
 from models.orders import METHODS, Order
 from models.payments import Payment, PublicPaymentSchema
 
@@ -34,13 +35,9 @@ class Checkout:
             Refused: there is no such order, or the key is not one of its merchant's.
         """
         order = Order.public(order_id)
-        if key is not None:
-            mine = (
-                (ApiKey.id == key) & (ApiKey.merchant_id == order.merchant_id) & ApiKey.revoked_at.is_(None)
-            )
-            if not db.session.scalar(select(exists().where(mine))):
-                text = "The key is not one of the merchant's whose order this is."
-                raise Refused("AUTHENTICATION_ERROR", text, field="key")
+        if key is not None and not ApiKey.belongs(key, order.merchant_id):
+            text = "The key is not one of the merchant's whose order this is."
+            raise Refused("AUTHENTICATION_ERROR", text, field="key")
         latest = select(Payment).where(Payment.order_id == order.id)
         latest = latest.order_by(Payment.created_at.desc(), Payment.seq.desc()).limit(1)
         color = color or order.merchant.accent_color

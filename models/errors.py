@@ -6,15 +6,25 @@ from __future__ import annotations
 class Refused(Exception):
     """A request that may not be done, with the contract's error code and words for the caller.
 
-    `field` names the input at fault; `reason` is a machine-readable detail.
+    `field` names the input at fault; `reason` is a machine-readable detail; `retry_after_s` is when to try
+    again, in seconds.
     """
 
-    def __init__(self, code: str, description: str, *, field: str | None = None, reason: str | None = None):
+    def __init__(
+        self,
+        code: str,
+        description: str,
+        *,
+        field: str | None = None,
+        reason: str | None = None,
+        retry_after_s: int | None = None,
+    ):
         super().__init__(description)
         self.code = code
         self.description = description
         self.field = field
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 def bad_request(description: str, *, field: str | None = None, reason: str | None = None) -> Refused:

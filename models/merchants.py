@@ -1,17 +1,16 @@
-"""Merchants and the API keys that their servers sign in with."""
+"""Merchants: who sells, and who operates."""
 
 from __future__ import annotations
 
-import hmac
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import ARRAY, ForeignKey, LargeBinary, Text, func, select
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy import ARRAY, Text, func, select
+from sqlalchemy.orm import Mapped, mapped_column
 
-from models import vault
-from models.base import Model, db
+from models.base import Model, db, new_id
+from models.errors import bad_request
 
-LAST_USED_PRECISION = timedelta(minutes=1)  # a write for every request would cost more than it tells
+ROLES = ("merchant", "operator")
 
 # The seeded merchant of a local gateway: the same everywhere, so that examples can be pasted.
 TEST_MERCHANT_ID = "mer_TestMerchant0001"
@@ -30,12 +29,30 @@ class Merchant(Model):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     email: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str]
+    password_hash: Mapped[str | None]
     role: Mapped[str] = mapped_column(server_default="merchant")
     logo_url: Mapped[str | None]
     accent_color: Mapped[str | None]
     frame_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    @classmethod
+    def create(cls, *, name: str, email: str, role: str = "merchant") -> Merchant:
+        """A new merchant, who has no password yet (see models/passwords.py).
+
+        Raises:
+            Refused: the address is taken.
+        """
+        if cls.by_email(email) is not None:
+            raise bad_request(f"{email} is the address of a merchant already.", field="email")
+        merchant = cls(id=new_id("mer"), name=name, email=email.lower(), role=role)
+        db.session.add(merchant)
+        db.session.flush()
+        return merchant
+
+    @classmethod
+    def by_email(cls, email: str) -> Merchant | None:
+        return db.session.scalar(select(cls).where(cls.email == email.lower()))
 
     @classmethod
     def lock(cls, merchant_id: str) -> Merchant:
@@ -47,40 +64,3 @@ class Merchant(Model):
     def names(cls, merchant_ids: set[str]) -> dict[str, str]:
         rows = db.session.execute(select(cls.id, cls.name).where(cls.id.in_(merchant_ids)))
         return {row.id: row.name for row in rows}
-
-
-class ApiKey(Model):
-    """A key id and its secret. The secret is sealed, so that its owner can be shown it again."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
-    secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    last_used_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-
-    merchant: Mapped[Merchant] = relationship(lazy="raise")
-
-    @classmethod
-    def authenticate(cls, key_id: str, secret: str) -> Merchant | None:
-        """The merchant whose key this is, or None. Compares in constant time; notes the use."""
-        row = db.session.execute(
-            select(cls, func.now())
-            .where(cls.id == key_id, cls.revoked_at.is_(None))
-            .options(joinedload(cls.merchant))
-        ).first()
-        if row is None:
-            return None
-        key, now = row
-        if not hmac.compare_digest(vault.unseal(key.secret_encrypted).encode(), secret.encode()):
-            return None
-        if key.last_used_at is None or key.last_used_at < now - LAST_USED_PRECISION:
-            key.note_use(now)
-        return key.merchant
-
-    def note_use(self, at: datetime) -> None:
-        """Committed at once: signing in comes before a request's own transaction and holds no lock in it."""
-        self.last_used_at = at
-        db.session.commit()

@@ -411,7 +411,15 @@ class PaymentSchema(PublicPaymentSchema):
     class Meta:
         fields = (
             *("id", "order_id", "merchant_id", "amount", "currency", "method", "flow", "status", "captured"),
-            *("amount_captured", "amount_refunded", "refund_status", "vpa", "card_network", "card_last4"),
+            *(
+                "amount_captured",
+                "amount_refunded",
+                "refund_status",
+                "vpa",
+                "card_network",
+                "card_last4",
+                "hold_expires_at",
+            ),
             *("next_action", "error_code", "error_reason", "error_description", "created_at", "updated_at"),
         )
 
@@ -423,6 +431,9 @@ class PaymentSchema(PublicPaymentSchema):
     vpa = fields.String(allow_none=True)
     card_network = fields.String(allow_none=True)
     card_last4 = fields.String(allow_none=True)
+    hold_expires_at = Timestamp(
+        allow_none=True, metadata={"description": "An approval that is not captured is voided then."}
+    )
 
 
 PAYMENT_SCHEMA = PaymentSchema()

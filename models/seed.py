@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from argon2 import PasswordHasher
 from sqlalchemy import func, select
 
-from models import vault
+from models import passwords, vault
+from models.api_keys import ApiKey
 from models.base import db
 from models.merchants import (
     TEST_API_KEY,
@@ -14,7 +14,6 @@ from models.merchants import (
     TEST_MERCHANT_ID,
     TEST_PASSWORD,
     TEST_WEBHOOK_URL,
-    ApiKey,
     Merchant,
 )
 from models.webhook_endpoints import WebhookEndpoint
@@ -29,19 +28,12 @@ def seed_test_merchant() -> None:
         vault.unseal(db.session.get_one(ApiKey, TEST_API_KEY).secret_encrypted)  # the right SECRET_KEY?
         db.session.rollback()
         return
-    db.session.add(
-        Merchant(
-            id=TEST_MERCHANT_ID,
-            name="Test Merchant",
-            email=TEST_EMAIL,
-            password_hash=PasswordHasher().hash(TEST_PASSWORD),
-            role="operator",
-        )
-    )
+    merchant = Merchant(id=TEST_MERCHANT_ID, name="Test Merchant", email=TEST_EMAIL, role="operator")
+    passwords.choose(merchant, TEST_PASSWORD)
+    db.session.add(merchant)
     db.session.flush()
-    db.session.add(
-        ApiKey(id=TEST_API_KEY, merchant_id=TEST_MERCHANT_ID, secret_encrypted=vault.seal(TEST_API_SECRET))
-    )
+    sealed = vault.seal(TEST_API_SECRET)
+    db.session.add(ApiKey(id=TEST_API_KEY, merchant_id=merchant.id, name="Test key", secret_encrypted=sealed))
     endpoint = WebhookEndpoint.create(TEST_MERCHANT_ID, url=TEST_WEBHOOK_URL, events=["*"], enabled=False)
     endpoint.disabled_reason = "not switched on yet"
     db.session.commit()

@@ -39,6 +39,11 @@ def keyed_hash(purpose: str, data: bytes) -> bytes:
     return hmac.digest(_derive(settings.secret_key, purpose), data, hashlib.sha256)
 
 
+def token_hash(token: str) -> bytes:
+    """What is kept of a random token that somebody holds: nobody can make the token of it."""
+    return hashlib.sha256(token.encode()).digest()
+
+
 @lru_cache(maxsize=4)
 def _fernet(secret_key: str) -> Fernet:
     return Fernet(base64.urlsafe_b64encode(_derive(secret_key, "secrets at rest")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ARRAY, Text, delete, func, select
+from sqlalchemy import ARRAY, ColumnElement, Text, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -42,8 +42,11 @@ class Worker(Model):
     @classmethod
     def alive(cls) -> int:
         """How many processes have been heard of lately."""
-        fresh = cls.beat_at > func.now() - timedelta(seconds=ALIVE_S)
-        return db.session.scalar(select(func.count()).select_from(cls).where(fresh)) or 0
+        return db.session.scalar(select(func.count()).select_from(cls).where(cls.lives())) or 0
+
+    @classmethod
+    def lives(cls) -> ColumnElement[bool]:
+        return cls.beat_at > func.now() - timedelta(seconds=ALIVE_S)
 
     @classmethod
     def forget_dead(cls) -> None:

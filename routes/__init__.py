@@ -1,14 +1,20 @@
 """The HTTP interface: one blueprint per resource; auth, errors, pagination and writes beside them."""
 
 from routes import (
+    api_keys,
+    audit,
     checkout,
     events,
+    export,
     health,
+    jobs,
     ledger,
     merchant,
     orders,
     payments,
     refunds,
+    session,
+    statistics,
     test,
     webhook_endpoints,
     webhooks,
@@ -17,6 +23,8 @@ from routes import (
 BLUEPRINTS = (
     health.blp,
     orders.blp,
+    statistics.blp,
+    export.blp,
     payments.blp,
     checkout.blp,
     refunds.blp,
@@ -25,5 +33,9 @@ BLUEPRINTS = (
     webhook_endpoints.blp,
     webhooks.blp,
     merchant.blp,
+    session.blp,
+    api_keys.blp,
+    audit.blp,
+    jobs.blp,
     test.blp,
 )

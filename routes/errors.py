@@ -93,6 +93,8 @@ def _refused(error: Refused) -> Response:
     response = error_response(error.code, error.description, field=error.field, reason=error.reason)
     if error.code == "AUTHENTICATION_ERROR" and request.authorization:
         response.headers["WWW-Authenticate"] = 'Basic realm="payment gateway", charset="UTF-8"'
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 

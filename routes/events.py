@@ -12,7 +12,7 @@ from models.events import Event, EventSchema
 from models.webhook_endpoints import EVENT_TYPES
 from routes.auth import authenticated
 from routes.fields import Blueprint, Text
-from routes.pagination import PageQuery, page, page_of
+from routes.pagination import PageQuery, filtered, page, page_of
 
 blp = Blueprint("events", __name__, url_prefix="/api/v1", description="What happened, as webhooks tell it.")
 
@@ -31,9 +31,7 @@ class EventQuery(PageQuery):
 def list_events(args):
     """List events, newest first."""
     query = select(Event).where(Event.merchant_id == g.merchant_id)
-    for name in ("type", "order_id", "payment_id", "refund_id"):
-        if name in args:
-            query = query.where(getattr(Event, name) == args[name])
+    query = filtered(query, Event, args, "type", "order_id", "payment_id", "refund_id")
     return page(query, Event, args)
 
 

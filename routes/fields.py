@@ -45,10 +45,18 @@ class Amount(fields.Integer):
 class WholeNumber(fields.Integer):
     """A number in a query string: ASCII digits and nothing else."""
 
+    pattern = r"-?[0-9]{1,9}"
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,9}", str(value)):
+        if not re.fullmatch(self.pattern, str(value)):
             raise self.make_error("invalid", input=value)
         return super()._deserialize(value, *args, **kwargs)
+
+
+class MinorUnits(WholeNumber):
+    """An amount in a query string."""
+
+    pattern = r"[0-9]{1,12}"
 
 
 class Currency(Text):

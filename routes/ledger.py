@@ -9,7 +9,7 @@ from sqlalchemy import select
 from models.ledger import BalanceSchema, LedgerEntry, LedgerEntrySchema, balances
 from routes.auth import authenticated
 from routes.fields import Blueprint, Text
-from routes.pagination import PageQuery, page, page_of
+from routes.pagination import PageQuery, filtered, page, page_of
 
 blp = Blueprint("ledger", __name__, url_prefix="/api/v1", description="Where the money stands.")
 
@@ -40,7 +40,5 @@ def get_balance():
 def list_ledger(args):
     """List ledger entries, newest first. The entries of one posting sum to zero."""
     query = select(LedgerEntry).where(LedgerEntry.merchant_id == g.merchant_id)
-    for name in ("currency", "account", "payment_id", "refund_id"):
-        if name in args:
-            query = query.where(getattr(LedgerEntry, name) == args[name])
+    query = filtered(query, LedgerEntry, args, "currency", "account", "payment_id", "refund_id")
     return page(query, LedgerEntry, args)

@@ -21,7 +21,7 @@ OPENAPI_CONFIG: dict[str, Any] = {
             "description": "Amounts are integers in minor units, times ISO 8601 in UTC. "
             "Every POST takes an Idempotency-Key. Every error has one shape."
         },
-        "security": [{"ApiKey": [], "ApiSecret": []}, {"Basic": []}],
+        "security": [{"ApiKey": [], "ApiSecret": []}, {"Basic": []}, {"Session": [], "CsrfToken": []}],
     },
 }
 
@@ -34,22 +34,34 @@ IDEMPOTENCY_KEY = {
 }
 
 
+# What hands out a secret is not kept to be handed out again.
+WITHOUT_IDEMPOTENCY_KEY = {
+    "/api/v1/session",
+    "/api/v1/password",
+    "/api/v1/password/link",
+    "/api/v1/api_keys/{key_id}/reveal",
+}
+
+
 class GatewayApi(Api):
     """flask-smorest's API, with our one error shape as every operation's default answer."""
 
     ERROR_SCHEMA = ErrorSchema
 
 
-def describe(api: Api) -> None:
+def describe(api: Api, cookie: str) -> None:
     """Add what holds for every operation: how to sign in, and the Idempotency-Key of every POST."""
     components = api.spec.components
     components.security_scheme("ApiKey", {"type": "apiKey", "in": "header", "name": "X-Api-Key"})
     components.security_scheme("ApiSecret", {"type": "apiKey", "in": "header", "name": "X-Api-Secret"})
     components.security_scheme("Basic", {"type": "http", "scheme": "basic"})
-    for path in api.spec._paths.values():
-        for method, operation in path.items():
+    components.security_scheme("Session", {"type": "apiKey", "in": "cookie", "name": cookie})
+    csrf = {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"}
+    components.security_scheme("CsrfToken", csrf | {"description": "With what changes something."})
+    for path, operations in api.spec._paths.items():
+        for method, operation in operations.items():
             if method not in ("get", "post", "patch", "delete"):
                 continue
             operation["responses"].pop("400", None)  # the default answer tells it better
-            if method == "post":
+            if method == "post" and path not in WITHOUT_IDEMPOTENCY_KEY:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)

@@ -9,9 +9,10 @@ from sqlalchemy import select
 from models.money import AMOUNT_MIN_MINOR
 from models.orders import METHODS, Order, OrderSchema
 from models.payments import Payment, PaymentSchema
+from models.search import orders_like
 from routes.auth import authenticated
 from routes.fields import Amount, Blueprint, Body, Currency, HttpUrl, Text, each_once
-from routes.pagination import PageQuery, page, page_of
+from routes.pagination import SEARCH_MAX_LENGTH, PageQuery, filtered, page, page_of
 from routes.writes import writes
 
 EXPIRES_IN_MIN_S = 60
@@ -51,6 +52,12 @@ class NewOrder(Body):
 
 
 class OrderQuery(PageQuery):
+    q = Text(
+        validate=validate.Length(min=1, max=SEARCH_MAX_LENGTH),
+        metadata={
+            "description": "The id of an order or payment; a receipt, or its first three or more characters."
+        },
+    )
     status = Text(validate=validate.OneOf(["created", "attempted", "paid", "expired"]))
     receipt = Text()
 
@@ -72,9 +79,9 @@ def create_order(body):
 def list_orders(args):
     """List orders, newest first."""
     query = select(Order).where(Order.merchant_id == g.merchant_id)
-    for name in ("status", "receipt"):
-        if name in args:
-            query = query.where(getattr(Order, name) == args[name])
+    query = filtered(query, Order, args, "status", "receipt")
+    if "q" in args:
+        query = query.where(Order.id.in_(orders_like(g.merchant_id, args["q"])))
     return page(query, Order, args)
 
 

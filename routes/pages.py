@@ -52,15 +52,10 @@ def get_root():
     """The dashboard on its port, the checkout on its port, the API's description on the main one."""
     port = int(request.environ.get("SERVER_PORT", 0))
     if port == settings.dashboard_port:
-        return get_dashboard()
+        return guarded(send_from_directory(STATIC / "dashboard", "index.html"))
     if port == settings.checkout_port:
         return get_checkout()
     return redirect("/api/v1/openapi.json")
-
-
-@blp.get("/dashboard/")
-def get_dashboard():
-    return send_from_directory(STATIC / "dashboard", "index.html")
 
 
 @blp.get("/checkout/")
@@ -93,11 +88,6 @@ def _source(url: str) -> str:
 
 
 # --- files ---------------------------------------------------------------------------------------
-
-
-@blp.get("/static/placeholder.css")
-def get_stylesheet():
-    return send_from_directory(STATIC, "placeholder.css")
 
 
 @blp.get("/static/checkout/<name>")

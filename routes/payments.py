@@ -8,18 +8,20 @@ from typing import Any
 
 from flask import g
 from marshmallow import Schema, fields, validate
-from sqlalchemy import Date, cast, func, select
+from sqlalchemy import Select, select
 
 from config import settings
 from jobs.payments import PAYMENTS, app_acquirer
-from models.base import db, now
 from models.errors import bad_request
 from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
 from models.payments import FLOWS, TRANSITIONS, Payment, PaymentSchema
+from models.search import payments_like
+from models.timeline import TimelineEntrySchema, timeline
+from routes.audit import note
 from routes.auth import authenticated
-from routes.fields import Amount, AmountOrAll, Blueprint, Body, Currency, Text, WholeNumber
-from routes.pagination import PageQuery, page, page_of
+from routes.fields import Amount, AmountOrAll, Blueprint, Body, Currency, MinorUnits, Text
+from routes.pagination import SEARCH_MAX_LENGTH, PageQuery, filtered, page, page_of
 from routes.writes import commit_on_the_way, writes
 
 blp = Blueprint("payments", __name__, url_prefix="/api/v1", description="Attempts to pay an order.")
@@ -63,32 +65,23 @@ class Capture(AmountOrAll):
 
 
 class PaymentQuery(PageQuery):
+    q = Text(
+        validate=validate.Length(min=1, max=SEARCH_MAX_LENGTH),
+        metadata={
+            "description": "The id of a payment, order or refund; a card's last four digits; a receipt or a "
+            "UPI ID, or the beginning of one, of at least three characters."
+        },
+    )
     status = Text(validate=validate.OneOf(list(TRANSITIONS)))
     method = Text(validate=validate.OneOf(METHODS))
+    currency = Currency()
+    amount_min = MinorUnits(metadata={"description": "Minor units, included."})
+    amount_max = MinorUnits(metadata={"description": "Minor units, included."})
     order_id = Text()
 
 
-class StatsQuery(Body):
-    currency = Currency(load_default="INR")  # amounts of two currencies have no sum
-    days = WholeNumber(
-        validate=validate.Range(min=1, max=366),
-        metadata={"description": "Adds a series, one entry a UTC day."},
-    )
-
-
-class DaySchema(Schema):
-    date = fields.Date()
-    transactions = fields.Integer()
-    amount = fields.Integer()
-    successRate = fields.Float()
-
-
-class StatsSchema(Schema):
-    currency = fields.String()
-    totalTransactions = fields.Integer(metadata={"description": "All payments in this currency."})
-    totalAmount = fields.Integer(metadata={"description": "Sum of those captured, in minor units."})
-    successRate = fields.Float(metadata={"description": "Per cent of the settled ones that were approved."})
-    days = fields.List(fields.Nested(DaySchema))
+class TimelineSchema(Schema):
+    data = fields.List(fields.Nested(TimelineEntrySchema))
 
 
 # --- beginning -----------------------------------------------------------------------------------
@@ -160,50 +153,20 @@ def _today_somewhere() -> date:
 @blp.response(200, page_of(PaymentSchema))
 def list_payments(args):
     """List payments, newest first. `/payments/list` is the address that existing dashboards call."""
+    return page(chosen_payments(args), Payment, args)
+
+
+def chosen_payments(args: dict[str, Any]) -> Select[Any]:
+    """A query for the merchant's payments that the filters leave."""
     query = select(Payment).where(Payment.merchant_id == g.merchant_id)
-    for name in ("status", "method", "order_id"):
-        if name in args:
-            query = query.where(getattr(Payment, name) == args[name])
-    return page(query, Payment, args)
-
-
-@blp.get("/payments/stats")
-@authenticated
-@blp.arguments(StatsQuery, location="query")
-@blp.response(200, StatsSchema)
-def get_stats(args):
-    """Get totals in one currency, and with `days` a series a day."""
-    approved = func.count().filter(Payment.status.in_(["success", "voided"]))
-    settled = func.count().filter(Payment.status.in_(["success", "voided", "failed"]))
-    rate = func.round(100.0 * approved / func.nullif(settled, 0), 2)
-    figures = (
-        func.count(),
-        func.coalesce(func.sum(Payment.amount_captured), 0),
-        func.coalesce(rate, 0),
-    )
-    mine = (Payment.merchant_id == g.merchant_id) & (Payment.currency == args["currency"])
-    total, amount, rate = db.session.execute(select(*figures).where(mine)).one()
-    stats: dict[str, Any] = {
-        "currency": args["currency"],
-        "totalTransactions": total,
-        "totalAmount": int(amount),
-        "successRate": float(rate),
-    }
-    if "days" in args:
-        day = cast(func.timezone("UTC", Payment.created_at), Date)
-        first = now().astimezone(UTC).date() - timedelta(days=args["days"] - 1)
-        rows = db.session.execute(
-            select(day, *figures)
-            .where(mine, Payment.created_at >= datetime.combine(first, datetime.min.time(), UTC))
-            .group_by(day)
-        )
-        by_day = {row[0]: row[1:] for row in rows}
-        stats["days"] = [
-            {"date": date, "transactions": n, "amount": int(a), "successRate": float(r)}
-            for date in (first + timedelta(days=i) for i in range(args["days"]))
-            for n, a, r in [by_day.get(date, (0, 0, 0))]
-        ]
-    return stats
+    query = filtered(query, Payment, args, "status", "method", "currency", "order_id")
+    if "amount_min" in args:
+        query = query.where(Payment.amount >= args["amount_min"])
+    if "amount_max" in args:
+        query = query.where(Payment.amount <= args["amount_max"])
+    if "q" in args:
+        query = query.where(Payment.id.in_(payments_like(g.merchant_id, args["q"])))
+    return query
 
 
 @blp.get("/payments/<id:payment_id>")
@@ -212,6 +175,14 @@ def get_stats(args):
 def get_payment(payment_id):
     """Get a payment."""
     return Payment.of_merchant(g.merchant_id, payment_id)
+
+
+@blp.get("/payments/<id:payment_id>/timeline")
+@authenticated
+@blp.response(200, TimelineSchema)
+def get_timeline(payment_id):
+    """Get all that happened to a payment, the oldest first, and who did it."""
+    return {"data": timeline(Payment.of_merchant(g.merchant_id, payment_id))}
 
 
 # --- capture and void ----------------------------------------------------------------------------
@@ -228,7 +199,10 @@ def get_payment(payment_id):
 def capture_payment(body, payment_id):
     """Capture an approved payment, all or part of it. What is left of the approval is released."""
     payment = Payment.lock(g.merchant_id, payment_id)
-    return ask_acquirer_now(payment) if payment.request_capture(body.get("amount")) else payment
+    if not payment.request_capture(body.get("amount")):
+        return payment
+    note("payment.capture_requested", payment.id, amount=payment.operation_amount)
+    return ask_acquirer_now(payment)
 
 
 @blp.post("/payments/<id:payment_id>/void")
@@ -241,7 +215,10 @@ def capture_payment(body, payment_id):
 def void_payment(payment_id):
     """Void an approved payment that was not captured. The order can be paid again."""
     payment = Payment.lock(g.merchant_id, payment_id)
-    return ask_acquirer_now(payment) if payment.request_void() else payment
+    if not payment.request_void():
+        return payment
+    note("payment.void_requested", payment.id)
+    return ask_acquirer_now(payment)
 
 
 def ask_acquirer_now(payment: Payment) -> Any:

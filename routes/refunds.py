@@ -8,9 +8,11 @@ from sqlalchemy import select
 
 from models.payments import Payment
 from models.refunds import TRANSITIONS, Refund, RefundSchema
+from models.search import refunds_like
+from routes.audit import note
 from routes.auth import authenticated
 from routes.fields import Amount, AmountOrAll, Blueprint, Text
-from routes.pagination import PageQuery, page, page_of
+from routes.pagination import SEARCH_MAX_LENGTH, PageQuery, filtered, page, page_of
 from routes.payments import processing_delay_ms
 from routes.writes import writes
 
@@ -23,6 +25,10 @@ class NewRefund(AmountOrAll):
 
 
 class RefundQuery(PageQuery):
+    q = Text(
+        validate=validate.Length(min=1, max=SEARCH_MAX_LENGTH),
+        metadata={"description": "The id of a refund, payment or order."},
+    )
     status = Text(validate=validate.OneOf(list(TRANSITIONS)))
     payment_id = Text()
 
@@ -35,9 +41,11 @@ class RefundQuery(PageQuery):
 def create_refund(body, payment_id):
     """Refund a captured payment, all or part of it. The refund is `pending` now and settles later."""
     payment = Payment.lock(g.merchant_id, payment_id)
-    return Refund.begin(
+    refund = Refund.begin(
         payment, amount=body.get("amount"), reason=body.get("reason"), delay_ms=processing_delay_ms()
     )
+    note("refund.requested", refund.id, amount=refund.amount)
+    return refund
 
 
 @blp.get("/payments/<id:payment_id>/refunds")
@@ -57,9 +65,9 @@ def list_refunds_of_payment(args, payment_id):
 def list_refunds(args):
     """List refunds, newest first."""
     query = select(Refund).where(Refund.merchant_id == g.merchant_id)
-    for name in ("status", "payment_id"):
-        if name in args:
-            query = query.where(getattr(Refund, name) == args[name])
+    query = filtered(query, Refund, args, "status", "payment_id")
+    if "q" in args:
+        query = query.where(Refund.id.in_(refunds_like(g.merchant_id, args["q"])))
     return page(query, Refund, args)
 
 

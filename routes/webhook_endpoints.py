@@ -9,7 +9,6 @@ from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 
 from jobs.addresses import check_target
-from models.audit import AuditEntry
 from models.signature_doctor import Diagnosis, diagnose
 from models.webhook_endpoints import (
     EVENT_PATTERNS,
@@ -22,6 +21,7 @@ from models.webhook_endpoints import (
 )
 from models.webhook_retries import MissedSchema, missed_by
 from models.webhooks import WebhookDeliverySchema
+from routes.audit import note
 from routes.auth import authenticated
 from routes.fields import Blueprint, Body, HttpUrl, Text, each_once
 from routes.pagination import PageQuery, page, page_of
@@ -81,7 +81,7 @@ def create_endpoint(body):
     """Register an endpoint. The answer holds its signing secret."""
     check_target(body["url"])
     endpoint = WebhookEndpoint.create(g.merchant_id, **body)
-    note("webhook_endpoint.created", endpoint, url=endpoint.url)
+    note("webhook_endpoint.created", endpoint.id, url=endpoint.url)
     return endpoint
 
 
@@ -119,7 +119,7 @@ def change_endpoint(body, endpoint_id):
         None if endpoint.enabled else min(filter(None, [endpoint.failing_since, endpoint.disabled_at]))
     )
     endpoint.change(body)
-    note("webhook_endpoint.changed", endpoint, **body)
+    note("webhook_endpoint.changed", endpoint.id, **body)
     missed = missed_by(endpoint, down_since) if down_since and endpoint.enabled else None
     return {name: getattr(endpoint, name) for name in WebhookEndpointSchema().fields} | {"missed": missed}
 
@@ -132,7 +132,7 @@ def delete_endpoint(endpoint_id):
     """Delete an endpoint. Its delivery log stays."""
     endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True)
     endpoint.delete()
-    note("webhook_endpoint.deleted", endpoint)
+    note("webhook_endpoint.deleted", endpoint.id)
 
 
 # --- secrets -------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def delete_endpoint(endpoint_id):
 def reveal_secret(endpoint_id):
     """Reveal an endpoint's signing secret, and the previous one while it signs too."""
     endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id)
-    note("webhook_endpoint.secret_revealed", endpoint)
+    note("webhook_endpoint.secret_revealed", endpoint.id)
     return endpoint
 
 
@@ -158,7 +158,7 @@ def rotate_secret(body, endpoint_id):
     """Make a new signing secret. The old one signs too for `overlap_hours`."""
     endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True)
     endpoint.rotate_secret(body["overlap_hours"])
-    note("webhook_endpoint.secret_rotated", endpoint, overlap_hours=body["overlap_hours"])
+    note("webhook_endpoint.secret_rotated", endpoint.id, overlap_hours=body["overlap_hours"])
     return endpoint
 
 
@@ -170,7 +170,7 @@ def revoke_previous_secret(endpoint_id):
     """Revoke the previous signing secret: it signs nothing any more."""
     endpoint = WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id, lock=True)
     endpoint.revoke_previous_secret()
-    note("webhook_endpoint.previous_secret_revoked", endpoint)
+    note("webhook_endpoint.previous_secret_revoked", endpoint.id)
 
 
 # --- for the developer on the other side ---------------------------------------------------------
@@ -207,7 +207,3 @@ class DiagnosisSchema(Schema):
 def verify_signature(body, endpoint_id):
     """Find out why a received webhook does not verify. Changes nothing."""
     return diagnose(WebhookEndpoint.of_merchant(g.merchant_id, endpoint_id), **body)
-
-
-def note(action: str, endpoint: WebhookEndpoint, **details: Any) -> None:
-    AuditEntry.record(action, g.merchant_id, g.actor, endpoint.id, **details)

@@ -14,6 +14,7 @@ from models.errors import bad_request
 from models.webhook_endpoints import EVENT_TYPES, WebhookEndpoint
 from models.webhook_retries import WebhookRetry, WebhookRetrySchema
 from models.webhooks import WebhookDelivery, WebhookDeliverySchema, WebhookDeliveryWithAttemptsSchema
+from routes.audit import note
 from routes.auth import authenticated
 from routes.fields import Blueprint, Body, Text, WholeNumber
 from routes.pagination import PageQuery, page, page_of
@@ -104,6 +105,7 @@ def retry_delivery(delivery_id):
     endpoint = joinedload(WebhookDelivery.endpoint, innerjoin=True)
     delivery = WebhookDelivery.of_merchant(g.merchant_id, delivery_id, endpoint, lock=True)
     delivery.retry()
+    note("webhook.retried", delivery.id)
     return delivery
 
 
@@ -114,7 +116,9 @@ def retry_delivery(delivery_id):
 @blp.response(202, WebhookRetrySchema)
 def retry_deliveries(body):
     """Try again all that failed since a time, in the background, 100 a second."""
-    return told([WebhookRetry.begin(g.merchant_id, **body)])[0]
+    retry = WebhookRetry.begin(g.merchant_id, **body)
+    note("webhook.all_retried", retry.id, total=retry.total)
+    return told([retry])[0]
 
 
 @blp.get("/webhooks/retries")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import Context
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from unittest import mock
 
 import psycopg2
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import make_url, text
@@ -29,12 +31,26 @@ from jobs.clock import WORKS
 from jobs.wake import fast_redis
 from jobs.work import Work
 from models import vault
+from models.api_keys import ApiKey
 from models.base import db
-from models.merchants import TEST_API_KEY, TEST_API_SECRET, TEST_MERCHANT_ID, ApiKey, Merchant
+from models.merchants import (
+    TEST_API_KEY,
+    TEST_API_SECRET,
+    TEST_EMAIL,
+    TEST_MERCHANT_ID,
+    TEST_PASSWORD,
+    Merchant,
+)
 from tests.processes import wait_until
 from tests.receiver import Receiver, running_receiver, served
 
 KEPT_TABLES = {"merchants", "api_keys"}
+
+OTHER_MERCHANT_ID = "mer_OtherMerchant001"
+OTHER_EMAIL = "other@example.com"
+OTHER_PASSWORD = "other-merchant-password"
+# Checked in no time, unlike the test merchant's: for tests that give many passwords.
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 # Started in the background of a script, we and each process that a test interrupts would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,6 +145,8 @@ def app(shared_app: Flask) -> Flask:
         tables = db.session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
         names = ", ".join(sorted(set(tables) - KEPT_TABLES))
         db.session.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+        as_seeded = "replaced_by = NULL, expires_at = NULL, revoked_at = NULL, last_used_at = NULL"
+        db.session.execute(text(f"UPDATE api_keys SET {as_seeded}"))
         db.session.execute(text("DELETE FROM api_keys WHERE id <> :id"), {"id": TEST_API_KEY})
         db.session.execute(text("DELETE FROM merchants WHERE id <> :id"), {"id": TEST_MERCHANT_ID})
         db.session.commit()
@@ -169,7 +187,8 @@ class Api:
     ) -> TestResponse:
         """In an empty context: else Flask would run the request in the test's own, with its session."""
         headers = self.headers | (headers or {})
-        return Context().run(self._client.open, "/api/v1" + path, method=method, headers=headers, **kwargs)
+        kwargs |= {"headers": headers, "buffered": True}  # what is streamed is read in that context, too
+        return Context().run(self._client.open, "/api/v1" + path, method=method, **kwargs)
 
     # --- factories: the usual things, made through the API ---
 
@@ -201,6 +220,39 @@ class Api:
         """The one delivery that the log has, with its attempts."""
         (row,) = found(self.get("/webhooks"))["data"]
         return found(self.get(f"/webhooks/{row['id']}"))
+
+
+class Dashboard(Api):
+    """A merchant's browser: signs in with the password, keeps the cookie, and sends the CSRF token along."""
+
+    def __init__(self, app: Flask, email: str = TEST_EMAIL, password: str = TEST_PASSWORD):
+        super().__init__(app.test_client())
+        self.headers = {}
+        self.sign_in(email, password)
+
+    def sign_in(self, email: str = TEST_EMAIL, password: str = TEST_PASSWORD) -> dict[str, Any]:
+        signed_in = made(self.post("/session", {"email": email, "password": password}))
+        self.headers["X-CSRF-Token"] = signed_in["csrf_token"]
+        return signed_in
+
+    def with_token(self, token: str | None) -> Dashboard:
+        """The same browser, whose page sends another CSRF token, or none."""
+        same = copy(self)
+        same.headers = {} if token is None else {"X-CSRF-Token": token}
+        return same
+
+    def in_background(self) -> Dashboard:
+        """The same browser, whose page asks by itself."""
+        same = copy(self)
+        same.headers = self.headers | {"X-Background": "true"}
+        return same
+
+    @property
+    def token(self) -> str:
+        """What the cookie holds."""
+        cookie = self._client.get_cookie("gateway_session")
+        assert cookie is not None
+        return cookie.value
 
 
 def card_body(number: str = "4242424242424242", **facts: Any) -> dict[str, Any]:
@@ -235,6 +287,49 @@ def refused(response: TestResponse, status: int, code: str, field: str | None = 
     return error
 
 
+def populate(api: Api, receiver: Receiver) -> dict[str, list[str]]:
+    """Give a merchant something of every kind. Returns the ids, by what the routes call them."""
+    endpoint = api.endpoint(receiver.url)
+    receiver.answers = [500]
+    held = api.paid(capture="manual", receipt="held-1")
+    captured = api.paid(number="4242424242424242", receipt="captured-1")
+    refund = made(api.post(f"/payments/{captured['id']}/refunds", {"amount": 1}))
+    drain_all()
+    key = made(api.post("/api_keys", {"name": "Shop"}))
+    retry = api.post("/webhooks/retry", {"since": "2020-01-01T00:00:00Z"}).get_json()
+    event = found(api.get("/events"))["data"][0]
+    delivery = found(api.get("/webhooks", status="pending"))["data"][0]
+    return {
+        "order_id": [held["order_id"], captured["order_id"]],
+        "payment_id": [held["id"], captured["id"]],
+        "refund_id": [refund["id"]],
+        "endpoint_id": [endpoint["id"]],
+        "event_id": [event["id"]],
+        "delivery_id": [delivery["id"]],
+        "retry_id": [retry["id"]],
+        "key_id": [key["id"]],
+    }
+
+
+def stored(app: Flask) -> dict[str, list[str]]:
+    """Every row of every table, as text."""
+    with app.app_context():
+        tables = db.session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).all()
+        return {
+            table: sorted(db.session.scalars(text(f"SELECT each::text FROM {table} each")))
+            for table in sorted(tables)
+        }
+
+
+def in_sql(app: Flask, statement: str, **values: Any) -> Any:
+    """What one statement gives, or how many rows it changed: for what no route does, as letting time pass."""
+    with app.app_context():
+        result = db.session.execute(text(statement), values)
+        answer = result.scalars().all() if result.returns_rows else result.rowcount  # type: ignore[attr-defined]
+        db.session.commit()
+        return answer
+
+
 _current: list[Flask] = []
 
 
@@ -264,18 +359,35 @@ def other(app: Flask) -> Api:
     """Another merchant of the same gateway."""
     with app.app_context():
         db.session.add(
-            Merchant(id="mer_OtherMerchant001", name="Other", email="other@example.com", password_hash="x")
+            Merchant(
+                id=OTHER_MERCHANT_ID,
+                name="Other",
+                email=OTHER_EMAIL,
+                password_hash=QUICK_HASHER.hash(OTHER_PASSWORD),
+            )
         )
         db.session.flush()
         db.session.add(
             ApiKey(
                 id="key_other",
-                merchant_id="mer_OtherMerchant001",
+                merchant_id=OTHER_MERCHANT_ID,
                 secret_encrypted=vault.seal("secret_other"),
             )
         )
         db.session.commit()
     return Api(app.test_client(), "key_other", "secret_other")
+
+
+@pytest.fixture
+def dashboard(app: Flask) -> Dashboard:
+    """The test merchant, an operator, signed in."""
+    return Dashboard(app)
+
+
+@pytest.fixture
+def other_dashboard(app: Flask, other: Api) -> Dashboard:
+    """The other merchant, an ordinary one, signed in."""
+    return Dashboard(app, OTHER_EMAIL, OTHER_PASSWORD)
 
 
 @pytest.fixture
