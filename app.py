@@ -11,7 +11,7 @@ from config import ConfigError, Settings, load
 from models.base import db
 from models.context import core_app, prepare_database
 from models.seed import seed_test_merchant
-from routes import BLUEPRINTS, dashboard, inbox, pages, rq, simulator
+from routes import BLUEPRINTS, dashboard, inbox, pages, reference, rq, simulator
 from routes.auth import cookie_name, limiter
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
@@ -46,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages.blp)
     app.register_blueprint(dashboard.blp)
+    app.register_blueprint(reference.blp)
     app.register_blueprint(simulator.blp)
     rq.register(app)
     if settings.test_endpoints:

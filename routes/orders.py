@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask import g
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate
 from sqlalchemy import select
 
 from models.money import AMOUNT_MIN_MINOR
@@ -23,6 +23,11 @@ NOTE_MAX_LENGTH = 256
 blp = Blueprint("orders", __name__, url_prefix="/api/v1", description="What is to be paid.")
 
 
+def few_pairs(notes: dict[str, str]) -> None:
+    if len(notes) > NOTES_MAX:
+        raise ValidationError(f"Must be at most {NOTES_MAX} pairs.")
+
+
 class NewOrder(Body):
     amount = Amount(least=AMOUNT_MIN_MINOR, required=True, metadata={"example": 10000})
     currency = Currency(load_default="INR")
@@ -31,7 +36,8 @@ class NewOrder(Body):
         keys=Text(validate=validate.Length(min=1, max=NOTE_MAX_LENGTH)),
         values=Text(validate=validate.Length(max=NOTE_MAX_LENGTH)),
         load_default=dict,
-        validate=validate.Length(max=NOTES_MAX, error="Must be at most {max} pairs."),
+        validate=few_pairs,  # not Length, which OpenAPI would be told is the length of a text
+        metadata={"maxProperties": NOTES_MAX},
     )
     capture = Text(load_default="automatic", validate=validate.OneOf(["automatic", "manual"]))
     expires_in = fields.Integer(
