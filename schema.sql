@@ -95,7 +95,7 @@ CREATE TABLE orders (
     UNIQUE (id, merchant_id, amount, currency)      -- what a payment of it must repeat
 );
 CREATE INDEX orders_newest ON orders (merchant_id, created_at DESC, seq DESC) INCLUDE (id, status, amount, currency);
-CREATE INDEX orders_receipt ON orders (merchant_id, receipt text_pattern_ops) WHERE receipt IS NOT NULL;
+CREATE INDEX orders_receipt ON orders (merchant_id, receipt text_pattern_ops) INCLUDE (id) WHERE receipt IS NOT NULL;
 CREATE INDEX orders_to_expire ON orders (expires_at) WHERE status IN ('created', 'attempted');
 
 -- One attempt to pay an order. The states and their changes are in models/payments.py (TRANSITIONS).
@@ -255,6 +255,7 @@ CREATE INDEX ledger_entries_newest ON ledger_entries (merchant_id, created_at DE
     INCLUDE (id, currency, account, kind);
 CREATE INDEX ledger_entries_posting ON ledger_entries (posting_id);
 CREATE INDEX ledger_entries_payment ON ledger_entries (payment_id);
+CREATE INDEX ledger_entries_refund ON ledger_entries (refund_id) WHERE refund_id IS NOT NULL;
 CREATE INDEX ledger_entries_balance ON ledger_entries (merchant_id, currency, account, kind) INCLUDE (amount);
 
 -- Checked at commit, so that a posting's rows may be written one after the other.
@@ -285,6 +286,7 @@ CREATE TABLE events (
 CREATE INDEX events_newest ON events (merchant_id, created_at DESC, seq DESC) INCLUDE (id, type);
 CREATE INDEX events_of_payment ON events (payment_id, seq) WHERE payment_id IS NOT NULL;
 CREATE INDEX events_of_order ON events (order_id, seq) WHERE order_id IS NOT NULL;
+CREATE INDEX events_of_refund ON events (refund_id, seq) WHERE refund_id IS NOT NULL;
 
 -- History is only ever added to.
 CREATE FUNCTION forbid_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -45,6 +45,10 @@ class PasswordFailure(Model):
     failed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     @classmethod
+    def forgive(cls, scope: bytes, *others: int) -> None:
+        db.session.execute(delete(cls).where((cls.scope == scope) | cls.id.in_(others)))
+
+    @classmethod
     def forget_old(cls) -> None:
         db.session.execute(delete(cls).where(cls.failed_at < func.now() - WINDOW))
 
@@ -87,6 +91,7 @@ class PasswordLink(Model):
         choose(merchant, password)
         link.used_at = now()
         Session.end_all(merchant.id)
+        PasswordFailure.forgive(_scope("account", merchant.email))  # nobody knew that one by heart
         return merchant
 
 
@@ -110,7 +115,7 @@ def confirm(merchant: Merchant, password: str, address: str, *, field: str = "pa
     Raises:
         Refused: it is wrong, or was too often.
     """
-    if not _check(merchant, password, merchant.email, address):
+    if not _check(merchant, password, merchant.email, address, field=field):
         raise Refused("PERMISSION_ERROR", "The password is wrong.", field=field, reason="wrong_password")
 
 
@@ -130,13 +135,15 @@ def choose(merchant: Merchant, password: str) -> None:
         merchant.password_hash = _hasher.hash(password)
 
 
-def _check(merchant: Merchant | None, password: str, email: str, address: str) -> bool:
+def _check(
+    merchant: Merchant | None, password: str, email: str, address: str, *, field: str | None = None
+) -> bool:
     """Whether the password is right. Counts it as wrong first, so that a crowd at once gains nothing."""
     scopes = {
         _scope("account", email): FAILURES_MAX_PER_ACCOUNT,
         _scope("address", _network(address)): FAILURES_MAX_PER_ADDRESS,
     }
-    counted = _count(scopes)
+    counted = _count(scopes, field)
     hashed = merchant.password_hash if merchant is not None else None
     with _checking:
         try:
@@ -145,14 +152,13 @@ def _check(merchant: Merchant | None, password: str, email: str, address: str) -
             right = False
     if merchant is None or not right:
         return False
-    gone = PasswordFailure.id.in_(counted) | (PasswordFailure.scope == next(iter(scopes)))
-    db.session.execute(delete(PasswordFailure).where(gone))
+    PasswordFailure.forgive(next(iter(scopes)), *counted)
     db.session.commit()  # it was right, even if what it was given for is refused
     # Locked until commit: nobody chooses another one, and ends all sessions, while this one begins something.
     return Merchant.lock(merchant.id).password_hash == hashed
 
 
-def _count(scopes: dict[bytes, int]) -> list[int]:
+def _count(scopes: dict[bytes, int], field: str | None) -> list[int]:
     """Note a failure in each scope, committed at once. Returns their ids.
 
     Raises:
@@ -171,6 +177,7 @@ def _count(scopes: dict[bytes, int]) -> list[int]:
             raise Refused(
                 "RATE_LIMIT_ERROR",
                 f"Too many wrong passwords; try again in {-(-wait_s // 60)} min.",
+                field=field,
                 retry_after_s=wait_s,
             )
     failures = [PasswordFailure(scope=scope) for scope in scopes]

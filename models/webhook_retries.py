@@ -78,6 +78,7 @@ class WebhookRetry(Model):
         if include_missed and found <= RETRY_MAX:
             found += retry._send_missed(endpoints[0], already=found)
         retry.total, retry.has_more = min(found, RETRY_MAX), found > RETRY_MAX
+        db.session.flush()  # its progress is counted from its deliveries
         if found:
             mark_due("webhooks")
         return retry

@@ -83,6 +83,10 @@ class WebhookDelivery(Model):
             mark_due("webhooks")
         return deliveries
 
+    @property
+    def next_attempt_at(self) -> datetime | None:
+        return None if self.claim_id is not None else self.due_at
+
     @classmethod
     def of_event(cls, event: Event, endpoint: WebhookEndpoint, *, due_at: datetime) -> WebhookDelivery:
         return cls(
@@ -190,7 +194,7 @@ class WebhookDeliverySchema(Schema):
     status = fields.String(metadata={"enum": ["pending", "success", "failed"]})
     attempts = fields.Integer()
     last_attempt_at = Timestamp(allow_none=True)
-    next_attempt_at = Timestamp(attribute="due_at", allow_none=True)
+    next_attempt_at = Timestamp(allow_none=True, metadata={"description": "Null while an attempt runs."})
     response_code = fields.Integer(attribute="last_status_code", allow_none=True)
     error = fields.String(attribute="last_error", allow_none=True)
     created_at = Timestamp()

@@ -20,7 +20,8 @@ from routes.payments import PaymentQuery, chosen_payments
 
 ROWS_A_QUERY = 1000  # few enough to be small in memory, and enough that the queries do not count
 # A spreadsheet takes a cell that begins so for a formula, and a receipt is what somebody typed (OWASP).
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# The last four are the first four as East Asian keyboards type them.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 COLUMNS = (
     *(Payment.id, Payment.order_id, Order.receipt, Payment.created_at, Payment.status, Payment.method),

@@ -160,7 +160,7 @@ def _first(messages: Any, path: str = "") -> tuple[str, str]:
         name, inner = next(iter(messages.items()))
         if name in ("_schema", "value"):
             return _first(inner, path)
-        if name == "key":
+        if name == "key" and path:  # one of a dictionary; and not the field of this name
             return _first(inner, path)
         return _first(inner, f"{path}.{name}" if path else str(name))
     if isinstance(messages, list):

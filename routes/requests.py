@@ -15,6 +15,7 @@ from models.errors import bad_request
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 API_PREFIX = "/api/v1"
+FILES = ("/export", ".svg")  # the ends of addresses that answer with something else than JSON
 
 
 class SafeJSON(DefaultJSONProvider):
@@ -79,7 +80,8 @@ def _identify() -> None:
 def _check_media_types() -> None:
     if not request.path.startswith(API_PREFIX):
         return
-    if request.accept_mimetypes and not request.accept_mimetypes.accept_json:
+    is_file = request.path.endswith(FILES)
+    if request.accept_mimetypes and not request.accept_mimetypes.accept_json and not is_file:
         raise NotAcceptable("The API answers in application/json.")
     has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
     if request.method in ("POST", "PATCH", "PUT") and has_body:

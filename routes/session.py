@@ -52,6 +52,7 @@ class SignedInSchema(Schema):
     session = fields.Nested(SessionSchema)
     csrf_token = fields.String(metadata={"description": "Goes into X-CSRF-Token with every change."})
     simulated = fields.Boolean(metadata={"description": "The acquirer is the simulator: no money moves."})
+    test_endpoints = fields.Boolean(metadata={"description": "Webhook inboxes, and the like, are there."})
     test_merchant = fields.Boolean(metadata={"description": "Its credentials are published."})
 
 
@@ -148,6 +149,7 @@ def signed_in(session: Session, token: str) -> dict[str, Any]:
         "session": session,
         "csrf_token": csrf_token(token),
         "simulated": app_acquirer().simulated,
+        "test_endpoints": settings.test_endpoints,
         "test_merchant": settings.test_endpoints and session.merchant_id == TEST_MERCHANT_ID,
     }
 

@@ -55,6 +55,7 @@ def test_production_has_no_test_endpoints_and_posts_to_public_addresses_only() -
         ({"TEST_MODE": "perhaps"}, "TEST_MODE"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
         ({"CHECKOUT_URL": "shop.example"}, "CHECKOUT_URL"),
+        ({"DASHBOARD_URL": "dashboard.example"}, "DASHBOARD_URL"),
         ({"INBOX_URL": "gateway_api:8000"}, "INBOX_URL"),
         ({"PUBLIC_RATE_LIMIT_PER_ADDRESS": "lots"}, "PUBLIC_RATE_LIMIT_PER_ADDRESS"),
         ({"PUBLIC_RATE_LIMIT_PER_ORDER": ""}, "PUBLIC_RATE_LIMIT_PER_ORDER"),
@@ -85,6 +86,13 @@ def test_the_inbox_is_reached_at_our_own_port_or_where_it_is_said_to_be() -> Non
     assert settings_of({"INBOX_URL": "http://gateway_api:8000/"}).inbox_url == "http://gateway_api:8000"
 
 
+def test_the_pages_are_reached_at_their_own_ports_or_where_they_are_said_to_be() -> None:
+    ours = settings_of({"DASHBOARD_PORT": "5555", "CHECKOUT_PORT": "5556"})
+    assert (ours.dashboard_url, ours.checkout_url) == ("http://localhost:5555", "http://localhost:5556")
+    theirs = settings_of({"DASHBOARD_URL": "https://dash.example/", "CHECKOUT_URL": "https://pay.example/"})
+    assert (theirs.dashboard_url, theirs.checkout_url) == ("https://dash.example", "https://pay.example")
+
+
 def test_the_quick_retry_schedule_for_tests() -> None:
     settings = settings_of({"WEBHOOK_RETRY_INTERVALS_TEST": "true"})
     assert settings.webhook_retry_schedule_s == (0, 5, 10, 15, 20)
@@ -99,7 +107,9 @@ def test_the_driver_is_psycopg2_whatever_the_scheme(scheme: str) -> None:
 @pytest.mark.parametrize("document", ["README.md", ".env.example"])
 def test_every_setting_is_documented(root: Path, document: str) -> None:
     read = set(
-        re.findall(r'(?:env\.\w+|_optional)\(\s*(?:env, )?"([A-Z_]+)"', (root / "config.py").read_text())
+        re.findall(
+            r'(?:env\.\w+|_optional|_address)\(\s*(?:env, )?"([A-Z_]+)"', (root / "config.py").read_text()
+        )
     )
     assert len(read) >= len(fields(Settings)) - 1
     missing = {name for name in read if not re.search(rf"\b{name}\b", (root / document).read_text())}

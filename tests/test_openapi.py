@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from routes.errors import STATUS_OF_CODE
+from routes.openapi import WITHOUT_IDEMPOTENCY_KEY
 from tests.conftest import found, refused
 
 METHODS = {"GET", "POST", "PATCH", "DELETE", "PUT"}
@@ -21,6 +22,8 @@ PUBLIC = {
     ("GET", "/api/v1/payments/{payment_id}/public/qr.svg"),
     ("POST", "/api/v1/payments/{payment_id}/public/otp"),
     ("POST", "/api/v1/payments/{payment_id}/public/cancel"),
+    ("POST", "/api/v1/session"),
+    ("POST", "/api/v1/password/link"),
     ("GET", "/api/v1/test/merchant"),
     ("GET", "/api/v1/test/jobs/status"),
 }
@@ -98,11 +101,15 @@ def test_every_path_parameter_is_documented(spec: dict[str, Any], operations: li
         assert named == set(re.findall(r"{(\w+)}", path)), f"{method} {path}"
 
 
-def test_every_post_and_nothing_else_takes_an_idempotency_key(operations: list[Operation]) -> None:
+def test_every_post_takes_an_idempotency_key_unless_it_gives_a_secret_for_a_password(
+    operations: list[Operation],
+) -> None:
+    assert {path for method, path, _ in operations if method == "POST"} >= WITHOUT_IDEMPOTENCY_KEY
     for method, path, operation in operations:
         headers = [each for each in operation.get("parameters", []) if each["in"] == "header"]
         keys = [each for each in headers if each["name"] == "Idempotency-Key"]
-        assert len(keys) == (1 if method == "POST" else 0), f"{method} {path}"
+        taken = method == "POST" and path not in WITHOUT_IDEMPOTENCY_KEY
+        assert len(keys) == (1 if taken else 0), f"{method} {path}"
         assert all(key["schema"]["maxLength"] == 255 and not key["required"] for key in keys)
 
 
@@ -135,9 +142,15 @@ def test_every_reference_leads_somewhere(spec: dict[str, Any]) -> None:
 def test_public_operations_and_no_others_need_no_security(
     spec: dict[str, Any], operations: list[Operation]
 ) -> None:
-    assert {"ApiKey": [], "ApiSecret": []} in spec["security"]
-    assert {"Basic": []} in spec["security"]
-    assert {"ApiKey", "ApiSecret", "Basic"} <= set(spec["components"]["securitySchemes"])
+    assert spec["security"] == [
+        {"ApiKey": [], "ApiSecret": []},
+        {"Basic": []},
+        {"Session": [], "CsrfToken": []},
+    ]
+    schemes = spec["components"]["securitySchemes"]
+    assert set(schemes) == {name for each in spec["security"] for name in each}
+    assert (schemes["Session"]["in"], schemes["Session"]["name"]) == ("cookie", "gateway_session")
+    assert (schemes["CsrfToken"]["in"], schemes["CsrfToken"]["name"]) == ("header", "X-CSRF-Token")
     public = {(method, path) for method, path, operation in operations if operation.get("security") == []}
     assert public == PUBLIC
     assert not [path for _, path, operation in operations if operation.get("security")]

@@ -70,8 +70,14 @@ export function deliveries(context, place, { endpoints: known, asked, nothing, d
   let shown = null;
   let latest = null;
   const offset = () => (paged ? query().offset : undefined);
-  const ask = (options) => get("/webhooks", { ...asked(), limit: LIMIT, offset: offset() }, { signal: context.signal, ...options });
   const again = async () => draw(await ask(), true);
+
+  /** Null, if the address says something else by now: then that has been asked, too. */
+  async function ask(options) {
+    const { search } = location;
+    const answer = await get("/webhooks", { ...asked(), limit: LIMIT, offset: offset() }, { signal: context.signal, ...options });
+    return search === location.search ? answer : null;
+  }
 
   async function show() {
     place.setAttribute("aria-busy", "true");
@@ -89,7 +95,7 @@ export function deliveries(context, place, { endpoints: known, asked, nothing, d
 
   function draw(answer, live = false) {
     const text = JSON.stringify(answer);
-    if (text === shown) return;
+    if (answer === null || text === shown) return;
     const before = live && shown !== null ? new Set(rows().map((row) => row.dataset.id)) : null;
     shown = text;
     latest = answer;
@@ -129,17 +135,14 @@ export function deliveries(context, place, { endpoints: known, asked, nothing, d
   }
 
   function pager({ total, limit, offset: at, data }) {
-    const last = at + limit > OFFSET_MAX && at + limit < total;
+    const further = at + limit > OFFSET_MAX && at + limit < total;
     return el("nav", { class: "pager", "aria-label": "Pages of deliveries" },
       toOffset("Previous", Math.max(0, at - limit), at === 0),
       el("span", {}, `${number(at + 1)}–${number(at + data.length)} of ${number(total)}`,
-        last && " · choose dates to see older ones"),
-      toOffset("Next", at + limit, at + limit >= total || last));
+        further && " · choose dates to see older ones"),
+      toOffset("Next", at + limit, at + limit >= total || further));
   }
 
-  context.every(LIVE_MS, async () => {
-    if (shown !== null && !Number(offset() ?? 0)) draw(await ask({ background: true }), true);
-  });
   /** The endpoints changed: what can be tried again has changed with them. */
   function know(now) {
     if (JSON.stringify(now) === JSON.stringify(endpoints)) return;
@@ -149,6 +152,9 @@ export function deliveries(context, place, { endpoints: known, asked, nothing, d
     draw(latest);
   }
 
+  context.every(LIVE_MS, async () => {
+    if (shown !== null && !Number(offset() ?? 0)) draw(await ask({ background: true }), true);
+  });
   show();
   return { again, know, anew: () => ((shown = null), show()) };
 }
@@ -171,7 +177,7 @@ export function logCard(context, all, changed) {
   const filtered = () => names.some((name) => query()[name]);
   const asked = () => ({ endpoint_id: query().endpoint_id, retry_id: query().retry_id, ...Object.assign({}, ...filters.map((filter) => filter.ask(query()))) });
 
-  const retrying = el("button", { type: "button", "data-test-id": "retry-all-button", onclick: () => retryAll() }, "Retry all failed …");
+  const retrying = el("button", { type: "button", "data-test-id": "retry-all-button", onclick: () => press(retrying, retryAll) }, "Retry all failed …");
   const log = deliveries(context, body, {
     endpoints, asked,
     drawn: ({ total }) => (form.hidden = retrying.hidden = total === 0 && !filtered()),
@@ -244,13 +250,19 @@ function askToRetry(endpoints) {
   const to = el("select", { name: "endpoint_id" },
     el("option", { value: "" }, "All that are enabled"),
     endpoints.filter(({ enabled }) => enabled).map((endpoint) => el("option", { value: endpoint.id }, placeOf(endpoint))));
+  const missed = el("input", { type: "checkbox", name: "include_missed" });
+  const alsoMissed = el("label", { class: "check", hidden: true }, missed, "Also events of that time that it was never told of");
+  to.addEventListener("change", () => (alsoMissed.hidden = !to.value));
   return confirm({
     title: "Retry all that failed?",
     text: "Each delivery that was given up since then is tried once more, 100 a second, so that a server which just came back is not knocked over again.",
-    fields: [field("Failed since", since, { hint: "In your own time zone." }), field("Endpoint", to)],
+    fields: [field("Failed since", since, { hint: "In your own time zone." }), field("Endpoint", to), alsoMissed],
     action: "Retry them",
     testId: "retry-all-dialog",
-    deed: ({ key }) => post("/webhooks/retry", { since: new Date(since.value || NaN).toJSON() ?? "", ...(to.value && { endpoint_id: to.value }) }, key),
+    deed: ({ key }) => post("/webhooks/retry", {
+      since: new Date(since.value || NaN).toJSON() ?? "",
+      ...(to.value && { endpoint_id: to.value, include_missed: missed.checked }),
+    }, key),
   });
 }
 
@@ -277,14 +289,15 @@ function retryProgress(context, retry, { show, settled }) {
     put(words, done
       ? `Done: ${outcome(now)}.${now.has_more ? " There are more: retry all once again." : ""}`
       : `${number(tried)} of ${count(now.total, "delivery", "deliveries")} tried again: ${outcome(now)}.`);
-    if (!done) return;
-    announce(words.textContent);
-    settled();
   }
 
   draw(retry);
   context.every(PROGRESS_MS, async () => {
-    if (!done && place.isConnected) draw(await get(`/webhooks/retries/${retry.id}`, {}, { background: true, signal: context.signal }));
+    if (done || !place.isConnected) return;
+    draw(await get(`/webhooks/retries/${retry.id}`, {}, { background: true, signal: context.signal }));
+    if (!done) return;
+    announce(words.textContent);
+    await settled();
   });
   return place;
 }

@@ -61,7 +61,7 @@ export function list(context, place, { path, columns, filters = [], nothing, wha
     }
     const more = paged && (answer.has_more || query().starting_after);
     place.replaceChildren(table(columns, answer.data, { caption, testId, rowTestId }), ...(more ? [pager(answer)] : []));
-    if (focused) controls(place.querySelector(`tr[data-id="${focused.id}"]`) ?? place)[focused.index]?.focus();
+    if (focused) refocusIn(place, focused);
     if (!known) return;
     const fresh = [...place.querySelectorAll("tr[data-id]")].filter((row) => !known.has(row.dataset.id));
     for (const row of fresh) row.classList.add("fresh");
@@ -93,6 +93,12 @@ export function list(context, place, { path, columns, filters = [], nothing, wha
 function focusIn(place) {
   const row = place.contains(document.activeElement) && document.activeElement.closest("tr[data-id]");
   return row && { id: row.dataset.id, index: controls(row).indexOf(document.activeElement) };
+}
+
+/** The row may have fewer of them now, or be gone. */
+function refocusIn(place, { id, index }) {
+  const left = controls(place.querySelector(`tr[data-id="${id}"]`) ?? place);
+  left[Math.min(index, left.length - 1)]?.focus();
 }
 
 function controls(place) {

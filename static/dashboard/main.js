@@ -18,6 +18,7 @@ const RETRY_MS = 3000; // between looks whether the gateway is back
 let me = null; // who is signed in
 let leaving = new AbortController(); // ends what the page before has begun
 let offline = false;
+let shown = null; // the address of the page that is shown
 let broken = false; // a page's code could not be loaded
 
 /* --- pages ----------------------------------------------------------------------------------------- */
@@ -54,12 +55,13 @@ function every(ms, look, signal) {
 async function show({ focus = true } = {}) {
   const main = $("main");
   const path = here();
-  if (path === "/password") return outside(password.page(choosen));
+  if (path === "/password") return outside(password.page(chosen));
   if (me === null) return outside(login.page(signedIn));
   $("shell").hidden = false;
   $("outside").hidden = true;
   $("nav").hidePopover?.();
   if (location.pathname !== BASE + path) history.replaceState(history.state, "", `${BASE}${path}${location.search}${location.hash}`);
+  shown = location.pathname + location.search;
   for (const a of document.querySelectorAll("#nav a[data-nav]")) {
     const mine = a.dataset.nav === "/" ? path === "/" : path === a.dataset.nav || path.startsWith(`${a.dataset.nav}/`);
     if (mine) a.setAttribute("aria-current", "page");
@@ -120,7 +122,7 @@ async function signedIn(email, secret) {
   await show();
 }
 
-function choosen() {
+function chosen() {
   me = null;
   history.replaceState(null, "", `${BASE}/`);
   show();
@@ -195,8 +197,9 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(path + a.search + a.hash);
 });
-addEventListener("popstate", () => show());
+addEventListener("popstate", () => shown !== location.pathname + location.search && show()); // not for a place within the page
 addEventListener("navigate", () => show());
+addEventListener("moved", () => (shown = location.pathname + location.search)); // by the page itself
 
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();

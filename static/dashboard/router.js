@@ -49,7 +49,7 @@ export function fetchAll() {
  *  there shows by itself what the address says now. */
 export function go(path, { replace = false, state = null, quietly = false } = {}) {
   history[replace ? "replaceState" : "pushState"](state, "", BASE + path);
-  if (!quietly) dispatchEvent(new Event("navigate"));
+  dispatchEvent(new Event(quietly ? "moved" : "navigate"));
 }
 
 export function query() {

@@ -1,4 +1,4 @@
-"""The dashboard's frame: signing in and out, finding pages, the keyboard, and a gateway that does not answer."""
+"""The dashboard's frame: signing in and out, finding pages, the keyboard, and a gateway that is silent."""
 
 from __future__ import annotations
 
@@ -157,6 +157,18 @@ def test_every_page_is_reached_by_two_keys(api: Api, page: Page) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text(heading)
         assert page.url.endswith(f"/dashboard{path}")
         expect(page.get_by_role("heading", level=1)).to_be_focused()
+
+
+def test_the_first_key_skips_to_the_content_and_draws_nothing_anew(api: Api, page: Page) -> None:
+    sign_in(page, path="/dashboard/orders")
+    expect(page.get_by_role("heading", name="No orders yet")).to_be_visible()
+    page.get_by_label("Search", exact=True).fill("typed, and not lost")
+    page.get_by_role("link", name="Skip to the content").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    expect(page.get_by_label("Search", exact=True)).to_have_value("typed, and not lost")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Search", exact=True)).to_be_focused()
 
 
 def test_the_list_of_shortcuts_is_shown_on_asking(api: Api, page: Page) -> None:

@@ -77,7 +77,8 @@ def look(page: Page, name: str) -> list[str]:
     if "SCREENSHOTS" in os.environ:
         page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png", full_page=True)
     too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return [f"{name}: {each}" for each in axe(page) + ([f"sticks out by {too_wide} px"] if too_wide > 0 else [])]
+    wrong = axe(page) + ([f"sticks out by {too_wide} px"] if too_wide > 0 else [])
+    return [f"{name}: {each}" for each in wrong]
 
 
 @pytest.fixture(params=[f"{size}-{scheme}" for size in SIZES for scheme in SCHEMES])

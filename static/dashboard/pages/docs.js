@@ -63,7 +63,7 @@ async function ownValues(context) {
     checkout: orders.data.length ? new URL(orders.data[0].checkout_url).origin : location.origin, // it is there on every port
     key, secret: key && key.id === published?.id ? published.secret : null,
     endpoint: endpoints.data.find(({ id }) => id === published?.endpointId) ?? endpoints.data.find(({ enabled }) => enabled) ?? endpoints.data[0],
-    order: orders.data.find(({ status }) => status === "created" || status === "attempted"),
+    order: orders.data.find(({ status }) => status === "created"),
     toCapture: waiting[0],
     toVoid: waiting[1] ?? waiting[0],
     toRefund: payments.data.find((payment) => payment.captured && payment.amount_refunded < payment.amount_captured),

@@ -32,7 +32,7 @@ const COLUMNS = [
   { name: "Event", cell: (event) => el("a", { class: "row-link", href: `/dashboard/events/${event.id}`, "data-test-id": "event-link" }, event.event) },
   { name: "Amount", align: "right", cell: (event) => {
     const [[, told]] = toldOf(event);
-    return told.amount !== undefined && moneyOf(told.amount, told.currency);
+    return told.amount === undefined ? el("span", { class: "quiet" }, "–") : moneyOf(told.amount, told.currency);
   } },
   { name: "About", cell: (event) => {
     const [[name, told]] = toldOf(event);

@@ -83,7 +83,6 @@ export async function reveal(key) {
       try {
         return await post(`/api_keys/${key.id}/reveal`, { password: password.value });
       } catch (error) {
-        if (error.status === 429) error.field = "password"; // too many wrong ones
         if (error.field === "password") password.select();
         throw error;
       }
@@ -215,6 +214,7 @@ async function roll(key) {
 
 async function revoke(key) {
   const others = await allKeys().then((keys) => keys.filter((each) => lives(each) && each.id !== key.id), () => null);
+  if (document.querySelector("dialog[open]")) return; // pressed twice
   const done = await confirm({
     title: "Revoke the key", action: "Revoke key", danger: true, testId: "revoke-key-dialog",
     text: [

@@ -82,7 +82,7 @@ function business({ me, refreshMe }) {
     }
     const wanted = {
       name: name.value.trim(), logo_url: logo.value.trim() || null, accent_color: color.value.trim().toLowerCase() || null,
-      frame_origins: origins.value.split(/\s+/).filter(Boolean),
+      frame_origins: origins.value.split(/\s+/).filter(Boolean).map((origin) => origin.replace(/\/$/, "")), // as copied from an address bar
     };
     const changes = Object.fromEntries(Object.entries(wanted).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(merchant[key])));
     if (!Object.keys(changes).length) {
@@ -161,12 +161,7 @@ function password(email, changed) {
       return;
     }
     submit(form, async () => {
-      try {
-        await post("/password", { current_password: current.value, password: chosen.value });
-      } catch (error) {
-        if (error.status === 429) error.field = "current_password"; // too many wrong ones
-        throw error;
-      }
+      await post("/password", { current_password: current.value, password: chosen.value });
       form.reset();
       changed().catch(() => {}); // the list asks by itself, too
       toast("Your password is changed. Every other browser is signed out.");
@@ -187,8 +182,7 @@ async function signOutEverywhere() {
 }
 
 const sessionColumns = (mine) => [
-  { name: "Browser", cell: (session) => el("span", { title: session.user_agent }, browserOf(session.user_agent)) },
-  { name: "", cell: (session) => session.id === mine && badge("active", "this one") },
+  { name: "Browser", align: "full", cell: (session) => [el("span", { title: session.user_agent }, browserOf(session.user_agent)), " ", session.id === mine && badge("active", "this one")] },
   { name: "Address", align: "full", cell: (session) => el("code", {}, session.address) },
   { name: "Since", align: "full", cell: (session) => [el("span", { class: "narrow" }, "Since "), when(session.created_at)] },
   { name: "Last seen", align: "full", cell: (session) => [el("span", { class: "narrow" }, "Last seen "), when(session.seen_at, "ago")] },

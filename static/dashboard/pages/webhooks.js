@@ -1,7 +1,7 @@
 /* Webhook endpoints: where they go, what they tell, the secrets that sign them; and the log of deliveries. */
 
 import { announce, copyButton, el, put, replace } from "../dom.js";
-import { get, patch, post, remove } from "../api.js";
+import { get, newKey, patch, post, remove } from "../api.js";
 import { logCard, placeOf } from "../deliveries.js";
 import { count, duration, number, percent } from "../format.js";
 import { go, query } from "../router.js";
@@ -25,10 +25,10 @@ let made = null; // the endpoint just made here, whose secret is shown at once
 
 export async function page(context) {
   const { signal } = context;
-  const [{ data: endpoints }, stats, inboxes] = await Promise.all([
+  const inboxes = context.me.test_endpoints;
+  const [{ data: endpoints }, stats] = await Promise.all([
     get("/webhook_endpoints", { limit: 100 }, { signal }),
     get("/webhooks/stats", { days: HEALTH_DAYS }, { signal }),
-    hasInboxes(context.me),
   ]);
   const full = endpoints.length >= ENDPOINTS_MAX;
   const wanted = query().endpoint;
@@ -102,7 +102,7 @@ function endpointChoices(chosen) {
       shown = text;
       element.hidden = endpoints.length < 2 && (chosen !== null || endpoints.length === 0);
       const healthOf = new Map(stats.endpoints.map((each) => [each.endpoint_id, each]));
-      items.replaceChildren(...endpoints.map((endpoint) => el("li", {},
+      items.replaceChildren(...(element.hidden ? [] : endpoints).map((endpoint) => el("li", {},
         el("a", { href: `/dashboard/webhooks?endpoint=${endpoint.id}`, "aria-current": endpoint.id === chosen?.id && "true", "data-test-id": "endpoint-choice" },
           el("span", { class: "cut", title: endpoint.url }, placeOf(endpoint)), stateBadge(endpoint),
           el("span", { class: "quiet cut" }, [endpoint.description, healthWords(healthOf.get(endpoint.id))].filter(Boolean).join(" · "))))));
@@ -124,14 +124,16 @@ function stateBadge(endpoint) {
 /* --- a new one ------------------------------------------------------------------------------------- */
 
 function newCard(first) {
+  let key = newKey(); // saved again after a lost answer, it is one endpoint
   const form = endpointForm({ url: "", description: null, events: ["*"], enabled: true }, {
     action: "Add the endpoint",
     save: async (values) => {
-      made = await post("/webhook_endpoints", values);
+      made = await post("/webhook_endpoints", values, key);
       toast("The endpoint is there.");
       go(`/webhooks?endpoint=${made.id}`, { replace: true });
     },
   });
+  form.element.addEventListener("input", () => (key = newKey()));
   return {
     show() {},
     element: card(first ? "Where should we tell your server?" : "Another endpoint", { "data-test-id": "webhook-config" },
@@ -144,17 +146,17 @@ function newCard(first) {
 /* --- the chosen one -------------------------------------------------------------------------------- */
 
 function chosenCard(context, endpoint, { log, inboxes, changed }) {
-  let now = endpoint;
+  const name = el("h2", { class: "wrap" });
+  const inbox = el("a", { class: "button small", target: "_blank", rel: "noopener", "data-test-id": "open-inbox" }, "Open inbox", el("span", { class: "unseen" }, " (a new tab)"));
   const state = el("div", {});
-  const offer = el("div", {});
+  const offer = el("div", { class: "offer" });
   const secret = secretPart(endpoint, changed);
   const test = testPart(context, endpoint, log);
   const form = endpointForm(endpoint, {
     action: "Save",
-    beside: [el("button", { type: "button", class: "danger", onclick: () => removeEndpoint(now) }, "Delete …")],
-    save: async (values) => {
-      const { missed, ...saved } = await patch(`/webhook_endpoints/${endpoint.id}`, differing(values, now));
-      form.saved(saved);
+    beside: [el("button", { type: "button", class: "danger", onclick: () => removeEndpoint(endpoint) }, "Delete …")],
+    save: async (_, changes) => {
+      const { missed } = await patch(`/webhook_endpoints/${endpoint.id}`, changes);
       await changed();
       toast("Saved.");
       offerMissed(missed);
@@ -162,7 +164,10 @@ function chosenCard(context, endpoint, { log, inboxes, changed }) {
   });
 
   function show(latest) {
-    now = latest;
+    const inboxAt = inboxes ? inboxOf(latest) : null;
+    put(name, placeOf(latest));
+    inbox.hidden = inboxAt === null;
+    inbox.href = inboxAt ?? "";
     replace(state, facts([
       ["State", el("span", { "data-test-id": "endpoint-state" }, stateBadge(latest))],
       ["Why", !latest.enabled && latest.disabled_reason],
@@ -196,21 +201,13 @@ function chosenCard(context, endpoint, { log, inboxes, changed }) {
   }
 
   show(endpoint);
-  const inbox = inboxes && inboxOf(endpoint);
   return {
     show,
     element: card(null, { "data-test-id": "webhook-config", "aria-label": "Endpoint" },
-      el("div", { class: "bar card-head" }, el("h2", { class: "wrap" }, placeOf(endpoint)),
-        inbox && el("a", { class: "button small", href: inbox, target: "_blank", rel: "noopener", "data-test-id": "open-inbox" }, "Open inbox", el("span", { class: "unseen" }, " (a new tab)"))),
-      offer,
+      el("div", { class: "bar card-head" }, name, inbox), offer,
       el("div", { class: "columns wide-first" }, form.element, el("div", { class: "stack aside" }, state, secret.element, test.element)),
       doctor(endpoint)),
   };
-}
-
-/** What a form changes, and no more: so that it does not undo what changed elsewhere meanwhile. */
-function differing(values, endpoint) {
-  return Object.fromEntries(Object.entries(values).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(endpoint[name])));
 }
 
 async function removeEndpoint(endpoint) {
@@ -231,10 +228,7 @@ function endpointForm(endpoint, { action, beside = [], save }) {
   const url = el("input", { type: "url", name: "url", value: endpoint.url, required: true, maxlength: 2048, placeholder: "https://shop.example/webhook", autocomplete: "off", spellcheck: "false", "data-test-id": "webhook-url-input" });
   const description = el("input", { name: "description", value: endpoint.description ?? "", maxlength: 255, autocomplete: "off" });
   const enabled = el("input", { type: "checkbox", role: "switch", name: "enabled", checked: endpoint.enabled });
-  const events = eventPicker(endpoint.events);
-  let touched = false; // whoever has switched it means it
-  let before = endpoint;
-
+  let events = eventPicker(endpoint.events);
   const element = el("form", { class: "stack", novalidate: true, "data-test-id": "webhook-config-form" },
     el("p", { class: "form-problem", role: "alert", hidden: true }),
     field("URL", url, { hint: "http or https. Answer with any 2xx within 10 seconds." }),
@@ -242,32 +236,51 @@ function endpointForm(endpoint, { action, beside = [], save }) {
     events.element,
     el("label", { class: "check" }, enabled, "Enabled"),
     el("div", { class: "bar" }, el("button", { type: "submit", class: "primary", "data-test-id": "save-webhook-button" }, action), beside));
-  enabled.addEventListener("change", () => (touched = true));
+  const values = () => ({ url: url.value.trim(), description: description.value.trim() || null, events: events.value(), enabled: enabled.checked });
+  let before = values();
+
   element.addEventListener("submit", (event) => {
     event.preventDefault();
-    const chosen = events.value();
     if (!url.value.trim()) {
       complain(url, "Where to? Give an http or https address.");
       url.focus();
-    } else if (chosen.length === 0) {
+    } else if (events.value().length === 0) {
       events.complain("Choose at least one.");
     } else {
-      submit(element, () => save({ url: url.value.trim(), description: description.value.trim() || null, events: chosen, enabled: enabled.checked }));
+      submit(element, async () => {
+        const now = values();
+        await save(now, differing(now, before));
+        before = values();
+      });
     }
   });
-  return {
-    element,
-    saved(latest) {
-      touched = false;
-      url.value = latest.url;
-      this.follow(latest);
-    },
-    /** It may be disabled by the gateway while the form is open. */
-    follow(latest) {
-      if (!touched && latest.enabled !== before.enabled) enabled.checked = latest.enabled;
-      before = latest;
-    },
-  };
+
+  /** What changed elsewhere is shown, but for what is being changed here. */
+  function follow(latest) {
+    const mine = differing(values(), before);
+    if (!("url" in mine)) fill(url, latest.url);
+    if (!("description" in mine)) fill(description, latest.description ?? "");
+    if (!("enabled" in mine)) enabled.checked = latest.enabled;
+    if (!("events" in mine)) {
+      const now = eventPicker(latest.events);
+      if (differing({ events: now.value() }, before).events) {
+        events.element.replaceWith(now.element);
+        events = now;
+      }
+    }
+    before = { ...values(), ...Object.fromEntries(Object.keys(mine).map((name) => [name, before[name]])) };
+  }
+
+  return { element, follow };
+}
+
+function fill(control, value) {
+  if (control.value !== value && control !== document.activeElement) control.value = value;
+}
+
+/** What is changed, and no more: so that nothing is undone that changed elsewhere meanwhile. */
+function differing(values, before) {
+  return Object.fromEntries(Object.entries(values).filter(([name, value]) => String(value) !== String(before[name])));
 }
 
 /** All events, whole families, or some: as the API's patterns. */
@@ -324,7 +337,8 @@ function secretPart(endpoint, changed) {
   const overlap = el("div", { class: "notice stack", "data-test-id": "overlap" });
   const copying = copyButton("the secret", () => shown.textContent);
   const reveal = el("button", { type: "button", class: "small", "data-test-id": "reveal-secret-button" });
-  const rotate = el("button", { type: "button", class: "small", "data-test-id": "regenerate-secret-button", onclick: () => rotateSecret() }, "Rotate …");
+  const rotate = el("button", { type: "button", class: "small", "data-test-id": "regenerate-secret-button", onclick: () => press(rotate, rotateSecret) }, "Rotate …");
+  const revoking = el("button", { type: "button", class: "small", "data-test-id": "revoke-secret-button", onclick: () => press(revoking, revoke) }, "Revoke now …");
   const path = `/webhook_endpoints/${endpoint.id}`;
   let known = null; // what GET .../secret says, while it is revealed
   let now = endpoint;
@@ -340,7 +354,7 @@ function secretPart(endpoint, changed) {
     overlap.dataset.until = now.previous_secret_expires_at;
     overlap.replaceChildren(
       el("p", {}, "The old secret signs too until ", when(now.previous_secret_expires_at, "exact"), "."), old,
-      el("div", {}, el("button", { type: "button", class: "small", "data-test-id": "revoke-secret-button", onclick: () => revoke() }, "Revoke now …")));
+      el("div", {}, revoking));
   }
 
   reveal.addEventListener("click", () => press(reveal, async () => {
@@ -428,28 +442,27 @@ function testPart(context, endpoint, log) {
   button.addEventListener("click", () => {
     if (!now.enabled) toast("It is disabled. Enable it, save, and try again.", "warn");
     else press(button, async () => {
-      draw(await post(`/webhook_endpoints/${endpoint.id}/test`));
       since = Date.now();
+      draw(await post(`/webhook_endpoints/${endpoint.id}/test`));
       await log.again();
     });
   });
 
   function draw(delivery) {
-    const before = under;
     under = delivery.status === "pending" ? delivery : null;
-    if (JSON.stringify(before) === JSON.stringify(delivery) && Date.now() - since < PATIENCE_MS) return;
     const [status, said, words] = testWords(delivery, Date.now() - since > PATIENCE_MS);
-    result.replaceChildren(el("div", { class: "bar" },
-      el("span", {}, badge(status, said), ` ${words}`),
-      link(`/webhooks/${delivery.id}`, "See it")));
-    if (before && before.attempts !== delivery.attempts) {
-      announce(words);
-      log.again();
-    }
+    if (result.textContent.includes(words) && result.querySelector(`[href$="${delivery.id}"]`)) return;
+    replace(result, el("div", { class: "bar" }, el("span", {}, badge(status, said), ` ${words}`), link(`/webhooks/${delivery.id}`, "See it")));
+    if (delivery.attempts) announce(words);
   }
 
   context.every(TEST_MS, async () => {
-    if (under) draw(await get(`/webhooks/${under.id}`, {}, { background: true, signal: context.signal }));
+    const before = under;
+    if (!before) return;
+    const delivery = await get(`/webhooks/${before.id}`, {}, { background: true, signal: context.signal });
+    if (under !== before) return; // another test was sent meanwhile
+    draw(delivery);
+    if (delivery.attempts !== before.attempts) await log.again();
   });
   return {
     element: el("section", { class: "part", "aria-label": "Try it out" },
@@ -467,11 +480,6 @@ function testWords({ status, attempts, error, response_code: code, attempt_log: 
   if (status === "failed") return ["failed", "given up", `The last answer: ${error}.`];
   if (attempts === 0) return ["pending", "on its way", late ? "Nobody has taken it yet: are workers running? See Jobs." : "It is sent in a moment."];
   return ["failed", "no success yet", `Attempt ${attempts}: ${error}${took}. The next one is due ${new Date(next).toLocaleTimeString()}.`];
-}
-
-/** Inboxes are there where the gateway is for testing; not every merchant is told so unasked. */
-async function hasInboxes(me) {
-  return me.simulated && (me.test_merchant || get("/test/merchant").then(() => true, () => false));
 }
 
 function inboxOf({ url }) {
