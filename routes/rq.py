@@ -28,7 +28,9 @@ from rq_dashboard import web
 from werkzeug.wrappers import Response as AnyResponse
 
 from jobs.wake import QUEUES, GatewayJob, fast_redis
+from models.base import db
 from models.errors import Refused
+from routes.audit import note
 from routes.auth import SAFE_METHODS, signed_in_operator
 from routes.errors import RETRY_AFTER_S, error_response
 
@@ -205,6 +207,9 @@ def _guard() -> AnyResponse | None:
         raise Refused(
             "PERMISSION_ERROR", "Only a page of this gateway may ask for this.", reason="cross_site"
         )
+    if request.method not in SAFE_METHODS:
+        note("queue.changed", request.path)
+        db.session.commit()
     if request.endpoint != "rq_dashboard.static":
         current_app.redis_conn = fast_redis()  # type: ignore[attr-defined]  # where the package looks for it
         fast_redis().ping()

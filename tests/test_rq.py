@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from flask import Flask, request
+from flask import Flask
 from redis import Redis
 from rq import SimpleWorker
 from rq.job import Job
@@ -29,9 +29,8 @@ from werkzeug.test import TestResponse
 
 from jobs import payments, refunds, webhooks
 from jobs.wake import QUEUES, REDIS_TIMEOUT_S, GatewayJob, fast_redis, rq_queue, wake
-from models.errors import Refused
-from routes import rq
-from tests.conftest import found, refused
+from models.merchants import TEST_EMAIL
+from tests.conftest import Dashboard, found, in_sql, refused
 from tests.processes import free_ports
 
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'&"
@@ -47,30 +46,12 @@ PAGES = [
 
 # --- who asks ------------------------------------------------------------------------------------
 
-SignIn = Callable[[str | None], None]
-
-
-@pytest.fixture
-def sign_in(monkeypatch: pytest.MonkeyPatch) -> SignIn:
-    """From now on whoever asks is signed in with this role; with None, not at all."""
-
-    def sign_in(role: str | None) -> None:
-        def stub() -> None:
-            if role is None:
-                raise Refused("AUTHENTICATION_ERROR", "Sign in first.", reason="not_signed_in")
-            if role != "operator":
-                raise Refused("PERMISSION_ERROR", "Only operators may look at this.")
-
-        monkeypatch.setattr(rq, "signed_in_operator", stub)
-
-    return sign_in
-
 
 class Browser:
     """As much of a browser as the server knows of it."""
 
-    def __init__(self, app: Flask):
-        self._client = app.test_client()
+    def __init__(self, app: Flask, who: Dashboard | None = None):
+        self._client = app.test_client() if who is None else who._client
 
     def get(self, path: str) -> TestResponse:
         return self.ask("GET", path)
@@ -84,9 +65,8 @@ class Browser:
 
 
 @pytest.fixture
-def operator(app: Flask, sign_in: SignIn) -> Browser:
-    sign_in("operator")
-    return Browser(app)
+def operator(app: Flask, dashboard: Dashboard) -> Browser:
+    return Browser(app, dashboard)
 
 
 def addresses(app: Flask, endpoints: str = r"\w+") -> list[tuple[str, str, str]]:
@@ -110,10 +90,7 @@ def addresses(app: Flask, endpoints: str = r"\w+") -> list[tuple[str, str, str]]
     return every
 
 
-def test_a_stranger_is_refused_everywhere_and_led_to_the_sign_in_from_a_page(
-    app: Flask, sign_in: SignIn
-) -> None:
-    sign_in(None)
+def test_a_stranger_is_refused_everywhere_and_led_to_the_sign_in_from_a_page(app: Flask) -> None:
     stranger = Browser(app)
     asked = addresses(app)
     assert len(asked) > 40
@@ -126,31 +103,33 @@ def test_a_stranger_is_refused_everywhere_and_led_to_the_sign_in_from_a_page(
             assert method == "HEAD" or refused(answer, 401, "AUTHENTICATION_ERROR")
 
 
-def test_a_merchant_is_refused_everywhere(app: Flask, sign_in: SignIn) -> None:
-    sign_in("merchant")
-    merchant = Browser(app)
+def test_a_merchant_is_refused_everywhere(app: Flask, other_dashboard: Dashboard) -> None:
+    merchant = Browser(app, other_dashboard)
     for method, path, _endpoint in addresses(app):
         answer = merchant.ask(method, path, SAME_ORIGIN)
         assert answer.status_code == 403, (method, path)
         assert method == "HEAD" or refused(answer, 403, "PERMISSION_ERROR")
 
 
-def test_what_its_pages_ask_by_themselves_keeps_no_session_awake(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
+def test_what_its_pages_ask_by_themselves_keeps_no_session_awake(app: Flask, operator: Browser) -> None:
+    def is_kept_awake_by(path: str) -> bool:
+        in_sql(app, "UPDATE sessions SET seen_at = now() - interval '5 minutes'")
+        operator.get(path)
+        return in_sql(app, "SELECT seen_at > now() - interval '1 minute' FROM sessions") == [True]
+
+    assert all(is_kept_awake_by(path) for path in PAGES)
+    asked = [path for _method, path, _endpoint in addresses(app, r"(list_\w+|job_info)")]
+    assert asked
+    assert not any(is_kept_awake_by(path) for path in asked)
+
+
+def test_what_is_changed_is_written_down(
+    app: Flask, dashboard: Dashboard, operator: Browser, failed: Callable[[str], str]
 ) -> None:
-    background = []
-    monkeypatch.setattr(
-        rq, "signed_in_operator", lambda: background.append(request.headers.get("X-Background"))
-    )
-    browser = Browser(app)
-    for path in PAGES:
-        browser.get(path)
-    browser.post("/rq/requeue/payments")
-    assert set(background) == {None}
-    background.clear()
-    for _method, path, _endpoint in addresses(app, r"(list_\w+|job_info)"):
-        browser.get(path)
-    assert set(background) == {"true"}
+    job_id = failed("payments")
+    found(operator.post(f"/rq/job/{job_id}/requeue"))
+    [entry] = found(dashboard.get("/audit_log", subject_id=f"/rq/job/{job_id}/requeue"))["data"]
+    assert (entry["action"], entry["actor"]) == ("queue.changed", TEST_EMAIL)
 
 
 # --- what it shows -------------------------------------------------------------------------------

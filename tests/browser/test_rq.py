@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Dialog, Page, expect
 from rq import Queue
 from rq.job import JobStatus
@@ -12,6 +13,7 @@ from rq.job import JobStatus
 from jobs.wake import GatewayJob, fast_redis, rq_queue, wake
 from routes import rq
 from tests.browser.conftest import Watch
+from tests.conftest import Dashboard
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("context")]
 
@@ -19,8 +21,8 @@ MARKUP = "<img src=data:, onerror=alert(1)><script>alert(2)</script>\"'&"
 
 
 @pytest.fixture(autouse=True)
-def _operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rq, "signed_in_operator", lambda: None)
+def _operator(app: Flask, page: Page, live: str) -> None:
+    page.context.add_cookies([{"name": "gateway_session", "value": Dashboard(app).token, "url": live}])
 
 
 @pytest.fixture

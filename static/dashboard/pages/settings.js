@@ -215,6 +215,7 @@ const ACTIONS = {
   "webhook_endpoint.created": "Added a webhook endpoint", "webhook_endpoint.changed": "Changed a webhook endpoint", "webhook_endpoint.deleted": "Deleted a webhook endpoint",
   "webhook_endpoint.disabled": "Disabled a webhook endpoint that only failed", "webhook_endpoint.secret_revealed": "Revealed a webhook secret",
   "webhook_endpoint.secret_rotated": "Rotated a webhook secret", "webhook_endpoint.previous_secret_revoked": "Revoked the previous webhook secret",
+  "queue.changed": "Changed RQ's jobs",
   "webhook.retried": "Retried a webhook", "webhook.all_retried": "Retried all failed webhooks",
   "payment.capture_requested": "Captured a payment", "payment.void_requested": "Voided a payment", "refund.requested": "Refunded a payment",
 };
