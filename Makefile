@@ -30,6 +30,7 @@ format: .venv/dev ## Format the code and mend what the linter can
 
 bench: .venv/dev ## Measure how fast it is
 	$(BIN)/python -m bench.webhooks
+	$(BIN)/python -m bench.dashboard
 
 psql: .venv/local ## Open psql on the database of the running gateway
 	@$(BIN)/python -c 'import local; local.psql()'
