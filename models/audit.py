@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, Identity, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Minor, Model, Timestamp, db, new_id
+from models.base import Minor, Model, Timestamp, db, new_id, now
 
 GATEWAY = "gateway"  # the actor of what the gateway does by itself
 
@@ -39,6 +39,7 @@ class AuditEntry(Model):
                 action=action,
                 subject_id=subject_id,
                 details=details,
+                created_at=now(),
             )
         )
 
