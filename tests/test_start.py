@@ -18,7 +18,7 @@ from models.base import db
 from models.context import core_app, prepare_database, wait_for_schema
 from models.merchants import Merchant
 from models.webhook_endpoints import WebhookEndpoint
-from tests.conftest import another_database, at_once, settings_of
+from tests.conftest import another_database, settings_of
 
 
 @pytest.fixture
@@ -29,14 +29,15 @@ def empty_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def test_several_processes_start_at_once_and_one_seeds(empty_database: dict[str, str]) -> None:
-    apps = at_once(4, lambda _: create_app(settings_of(empty_database)))
-    with apps[0].app_context():
+    command = [sys.executable, "-c", "from app import create_app; create_app()"]
+    environ = empty_database | {"PATH": os.environ["PATH"]}
+    processes = [subprocess.Popen(command, cwd=ROOT, env=environ) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    with core_app(settings_of(empty_database)).app_context():
         assert db.session.scalar(select(func.count()).select_from(Merchant)) == 1
         assert db.session.scalar(select(func.count()).select_from(WebhookEndpoint)) == 1
         db.session.remove()
-    for app in apps:
-        with app.app_context():
-            db.engine.dispose()
+        db.engine.dispose()
 
 
 def test_the_web_server_says_what_is_wrong_in_a_line(environ: dict[str, str]) -> None:

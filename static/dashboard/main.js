@@ -67,7 +67,7 @@ async function show({ focus = true } = {}) {
     if (mine) a.setAttribute("aria-current", "page");
     else a.removeAttribute("aria-current");
   }
-  $("search-words").value = path === "/payments" ? query().q ?? "" : "";
+  if (document.activeElement !== $("search-words")) $("search-words").value = path === "/payments" ? query().q ?? "" : "";
   const found = find(path);
   const context = contextOf(found?.params ?? {});
   if (found === null) {
@@ -102,7 +102,8 @@ function named(title, focus) {
   if (!focus) return;
   scrollTo(0, 0);
   const heading = document.querySelector("#main h1, #outside h1");
-  if (heading && !document.querySelector("dialog[open]")) heading.focus({ preventScroll: true });
+  const busy = document.activeElement?.matches("input, select, textarea") || document.querySelector("dialog[open]");
+  if (heading && !busy) heading.focus({ preventScroll: true }); // whoever types already, goes on typing
 }
 
 /** A page for somebody who is not signed in. */
@@ -204,6 +205,7 @@ addEventListener("moved", () => (shown = location.pathname + location.search)); 
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const words = $("search-words").value.trim();
+  $("search-words").blur(); // on to what is found
   if (here() === "/payments") go(withQuery({ q: words, starting_after: "" }));
   else if (words) go(`/payments?${new URLSearchParams({ q: words })}`);
 });
