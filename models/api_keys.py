@@ -17,7 +17,6 @@ from models.merchants import Merchant
 
 LAST_USED_PRECISION = timedelta(minutes=1)  # a write for every request would cost more than it tells
 LIVE_KEYS_MAX = 16  # a merchant: more of them nobody keeps an eye on
-OVERLAP_HOURS_MAX = 168  # a week, as for webhook secrets: an old key that lives longer is not rolled
 SECRET_BYTES = 32
 
 

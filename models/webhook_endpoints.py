@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from models.webhooks import WebhookDelivery
 
 ENDPOINTS_MAX = 16  # a merchant: every event is written once for each
-OVERLAP_HOURS_MAX = 168  # a week: an old secret that lives longer is not rotated
 SLOW_MS = 1000  # an endpoint whose last answer took longer waits in the slow lane (see jobs/webhooks.py)
 DISABLED_AFTER = timedelta(days=5)  # of nothing but failure
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from flask import g
 from flask_limiter.util import get_remote_address
-from marshmallow import fields, validate
+from marshmallow import validate
 from sqlalchemy import select
 
 from models import passwords
-from models.api_keys import OVERLAP_HOURS_MAX, ApiKey, ApiKeySchema, ApiKeyWithSecretSchema
+from models.api_keys import ApiKey, ApiKeySchema, ApiKeyWithSecretSchema
 from models.base import db
 from models.merchants import Merchant
 from routes.audit import note
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, Text
+from routes.fields import Blueprint, Body, OverlapHours, Text
 from routes.pagination import PageQuery, page, page_of
 from routes.session import password_field
 from routes.writes import writes
-
-OVERLAP_HOURS_DEFAULT = 24  # time to deploy the new key everywhere
 
 blp = Blueprint(
     "api_keys", __name__, url_prefix="/api/v1", description="What a merchant's servers sign in with."
@@ -30,13 +28,8 @@ class NewKey(Body):
 
 
 class Roll(Body):
-    overlap_hours = fields.Integer(
-        strict=True,
-        load_default=OVERLAP_HOURS_DEFAULT,
-        validate=validate.Range(
-            min=0, max=OVERLAP_HOURS_MAX, error=f"Must be an integer from 0 to {OVERLAP_HOURS_MAX}."
-        ),
-        metadata={"description": "How long the old key works too; 0 ends it at once."},
+    overlap_hours = OverlapHours(
+        metadata={"description": "How long the old key works too; 0 ends it at once."}
     )
 
 

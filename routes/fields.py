@@ -16,6 +16,8 @@ from models.errors import bad_request
 from models.money import AMOUNT_MAX_MINOR, CURRENCIES
 
 MAX_URL_LENGTH = 2048
+OVERLAP_HOURS_DEFAULT = 24  # time to deploy a new key or secret everywhere
+OVERLAP_HOURS_MAX = 168  # a week: an old one that lives longer is not replaced
 MAX_LABEL_LENGTH = 63  # RFC 1035, 2.3.4
 
 
@@ -51,6 +53,16 @@ class WholeNumber(fields.Integer):
         if not re.fullmatch(self.pattern, str(value)):
             raise self.make_error("invalid", input=value)
         return super()._deserialize(value, *args, **kwargs)
+
+
+class OverlapHours(fields.Integer):
+    """How long what is replaced works beside what replaces it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        within = validate.Range(
+            min=0, max=OVERLAP_HOURS_MAX, error=f"Must be an integer from 0 to {OVERLAP_HOURS_MAX}."
+        )
+        super().__init__(strict=True, load_default=OVERLAP_HOURS_DEFAULT, validate=within, **kwargs)
 
 
 class MinorUnits(WholeNumber):

@@ -13,7 +13,6 @@ from models.signature_doctor import Diagnosis, diagnose
 from models.webhook_endpoints import (
     EVENT_PATTERNS,
     EVENT_TYPES,
-    OVERLAP_HOURS_MAX,
     WebhookEndpoint,
     WebhookEndpointSchema,
     WebhookEndpointWithSecretSchema,
@@ -23,11 +22,9 @@ from models.webhook_retries import MissedSchema, missed_by
 from models.webhooks import WebhookDeliverySchema
 from routes.audit import note
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, HttpUrl, Text, each_once
+from routes.fields import Blueprint, Body, HttpUrl, OverlapHours, Text, each_once
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
-
-OVERLAP_HOURS_DEFAULT = 24  # time to deploy the new secret everywhere
 
 blp = Blueprint(
     "webhook_endpoints", __name__, url_prefix="/api/v1", description="Where merchants are told of changes."
@@ -54,13 +51,8 @@ class EndpointChanges(Body):
 
 
 class Rotation(Body):
-    overlap_hours = fields.Integer(
-        strict=True,
-        load_default=OVERLAP_HOURS_DEFAULT,
-        validate=validate.Range(
-            min=0, max=OVERLAP_HOURS_MAX, error=f"Must be an integer from 0 to {OVERLAP_HOURS_MAX}."
-        ),
-        metadata={"description": "How long the old secret signs too; 0 revokes it at once."},
+    overlap_hours = OverlapHours(
+        metadata={"description": "How long the old secret signs too; 0 revokes it at once."}
     )
 
 

@@ -492,4 +492,4 @@ def test_the_page_and_its_files_allow_nothing_but_themselves(
     assert "<style" not in page
     assert " style=" not in page
     refused(get("/static/inbox/nothing.js"), 404, "NOT_FOUND_ERROR")
-    refused(get("/static/inbox/..%2fplaceholder.css"), 404, "NOT_FOUND_ERROR")
+    refused(get("/static/inbox/..%2fdashboard%2ficon.svg"), 404, "NOT_FOUND_ERROR")
