@@ -19,7 +19,7 @@ OPENAPI_CONFIG: dict[str, Any] = {
     "API_SPEC_OPTIONS": {
         "info": {
             "description": "Amounts are integers in minor units, times ISO 8601 in UTC. "
-            "Every POST takes an Idempotency-Key. Every error has one shape."
+            "Every POST takes an Idempotency-Key, but for those about passwords. Every error has one shape."
         },
         "security": [{"ApiKey": [], "ApiSecret": []}, {"Basic": []}, {"Session": [], "CsrfToken": []}],
     },
