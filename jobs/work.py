@@ -39,6 +39,7 @@ PATIENCE_S = 0.25  # acts slower than this settle by themselves and hold nobody 
 BUDGET_S = 5.0  # a job goes on that long while there is more, then lets other queues have a turn
 LATE_SETTLES = 4  # at once in one process: each takes a database connection
 POSTPONE_MAX_S = 300  # a row that breaks us is tried again, ever more rarely
+LOOK_UP_MAX_S = 300  # an answer may stay out for days, and each look-up of it leaves a row (acquirer_answers)
 
 DUE = "now() - make_interval(secs => :late_s)"  # in due_sql: due for so long; 0 = due now
 
@@ -62,6 +63,15 @@ class Broke:
     """The act raised something unexpected: our bug, not the acquirer's answer."""
 
     error: Exception
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many rows wait for a worker, how long the first has, and how many were missed (`count_overdue`)."""
+
+    due: int
+    oldest_s: float
+    overdue: int
 
 
 def commit() -> None:
@@ -154,8 +164,18 @@ class Work(ABC, Generic[TaskData, Outcome]):
 
     def count_overdue(self) -> int:
         """Rows that have been due for longer than a lease: wakes, workers and clock all missed them."""
-        late = self.model.due_at < func.now() - timedelta(seconds=LEASE_S)
-        return db.session.scalar(select(func.count()).select_from(self.model).where(late)) or 0
+        return self.backlog().overdue
+
+    def backlog(self) -> Backlog:
+        """What is due now."""
+        due_at = self.model.due_at
+        counts = select(
+            func.count(),
+            func.coalesce(func.extract("epoch", func.now() - func.min(due_at)), 0),
+            func.count().filter(due_at < func.now() - timedelta(seconds=LEASE_S)),
+        ).where(due_at <= func.now())
+        due, oldest_s, overdue = db.session.execute(counts).one()
+        return Backlog(due, float(oldest_s), overdue)
 
     def _claim(self, limit: int) -> list[Task[TaskData]]:
         if limit <= 0:
@@ -250,6 +270,6 @@ class Work(ABC, Generic[TaskData, Outcome]):
         return db.session.scalars(query.execution_options(populate_existing=True)).all()
 
 
-def backoff_s(tries: int, longest_s: float = 60.0) -> float:
-    """Seconds to wait after the n-th look-up without an answer: 1, 2, 4 ... `longest_s`."""
-    return min(2.0 ** max(tries - 1, 0), longest_s)
+def backoff_s(tries: int) -> int:
+    """Seconds to wait after the n-th try without a definite answer: 1, 2, 4 ... LOOK_UP_MAX_S."""
+    return min(2 ** max(tries - 1, 0), LOOK_UP_MAX_S)  # of integers: after 1024 tries a float overflows

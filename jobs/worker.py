@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 import logs
 from config import ConfigError, Settings, load
+from jobs.acquirers import get_acquirer
 from jobs.clock import Clock
 from jobs.wake import QUEUES, GatewayJob
 from jobs.work import stopping
@@ -56,6 +57,7 @@ class GatewayWorker(SimpleWorker):
 def main() -> int:
     try:
         settings = load()
+        get_acquirer(settings)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

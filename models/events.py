@@ -41,6 +41,7 @@ class Event(Model):
     payment_id: Mapped[str | None] = mapped_column(ForeignKey("payments.id"))
     refund_id: Mapped[str | None] = mapped_column(ForeignKey("refunds.id"))
     payload: Mapped[str]
+    deliveries: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     # Never loaded: they tell the session what must be inserted first.
@@ -80,7 +81,9 @@ class Event(Model):
             created_at=now(),
         )
         db.session.add(event)
-        return WebhookDelivery.plan(event, only=only)
+        planned = WebhookDelivery.plan(event, only=only)
+        event.deliveries = len(planned)
+        return planned
 
     @property
     def data(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from marshmallow import Schema, fields
-from sqlalchemy import ForeignKey, Identity, func, select
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Identity, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models.base import Minor, Model, Timestamp, db, new_id, now
@@ -25,6 +25,12 @@ class LedgerEntry(Model):
     """One side of a posting."""
 
     __tablename__ = "ledger_entries"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["payment_id", "merchant_id", "currency"],
+            ["payments.id", "payments.merchant_id", "payments.currency"],
+        ),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
@@ -34,7 +40,7 @@ class LedgerEntry(Model):
     account: Mapped[str]
     amount: Mapped[int] = mapped_column(Minor)
     currency: Mapped[str]
-    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"))
+    payment_id: Mapped[str]
     refund_id: Mapped[str | None] = mapped_column(ForeignKey("refunds.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -51,9 +57,13 @@ def post(
     payment_id: str,
     refund_id: str | None = None,
 ) -> None:
-    """Post one movement. Each leg is (account to debit, account to credit, amount in minor units)."""
+    """Post one movement. Each leg is (account to debit, account to credit, amount in minor units); one of
+    nothing is left out.
+    """
     posting_id = new_id("post")
     for debit, credit, amount in legs:
+        if amount == 0:
+            continue
         for account, signed in ((debit, amount), (credit, -amount)):
             db.session.add(
                 LedgerEntry(
@@ -75,11 +85,12 @@ def post(
 class Balance:
     """Where a merchant stands in one currency, in minor units.
 
-    captured - refunded - refunds_pending = available; `held` is approved but not captured yet.
+    captured - fees - refunded - refunds_pending = available; `held` is approved but not captured yet.
     """
 
     currency: str
     captured: int
+    fees: int
     refunded: int
     refunds_pending: int
     held: int
@@ -93,6 +104,7 @@ def balances(merchant_id: str) -> list[Balance]:
         select(
             entry.currency,
             func.sum(entry.amount).filter(entry.account == "acquirer", entry.kind == "capture"),
+            func.sum(-entry.amount).filter(entry.account == "fees"),
             func.sum(-entry.amount).filter(
                 entry.account == "acquirer", entry.kind.in_(["refund_processed", "refund_failed"])
             ),
@@ -122,6 +134,7 @@ class LedgerEntrySchema(Schema):
 class BalanceSchema(Schema):
     currency = fields.String()
     captured = fields.Integer()
+    fees = fields.Integer(metadata={"description": "What the gateway kept of it."})
     refunded = fields.Integer()
     refunds_pending = fields.Integer()
     held = fields.Integer()

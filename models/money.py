@@ -1,4 +1,6 @@
-"""Currencies and the limits of an amount. Amounts are integers in minor units everywhere."""
+"""Currencies, the limits of an amount, and the fee. Amounts are integers in minor units everywhere."""
+
+from decimal import ROUND_HALF_UP, Decimal
 
 AMOUNT_MIN_MINOR = 100  # one rupee, one euro: less costs more to move than it is worth
 AMOUNT_MAX_MINOR = 999_999_999_999  # below 10^12: exact in a JavaScript number, with room to add up
@@ -15,3 +17,8 @@ CURRENCIES = frozenset(
     XPF YER ZAR ZMW ZWG
     """.split()  # noqa: SIM905 (a list of strings would be a page long)
 )
+
+
+def fee_of(amount: int, percent: Decimal) -> int:
+    """What the gateway keeps of a captured amount: `percent` of it, half a minor unit rounded up."""
+    return int((amount * percent / 100).quantize(Decimal(1), ROUND_HALF_UP))

@@ -10,11 +10,13 @@ from marshmallow import Schema, fields
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, Identity, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from config import settings
 from models import ledger
 from models.base import Minor, Model, Timestamp, db, mark_due, new_id, now
 from models.errors import bad_request, conflict, not_found
 from models.events import Event
 from models.instruments import Card
+from models.money import fee_of
 from models.orders import METHODS, UPI_CURRENCY, Order
 
 TRANSITIONS = {
@@ -66,6 +68,7 @@ class Payment(Model):
     captured: Mapped[bool] = mapped_column(server_default="false")
     amount_captured: Mapped[int] = mapped_column(Minor, server_default="0")
     amount_refunded: Mapped[int] = mapped_column(Minor, server_default="0")
+    fee: Mapped[int] = mapped_column(Minor, server_default="0")
     refund_status: Mapped[str | None]
     error_code: Mapped[str | None]
     error_reason: Mapped[str | None]
@@ -79,6 +82,7 @@ class Payment(Model):
     operation: Mapped[str | None]
     operation_amount: Mapped[int | None] = mapped_column(Minor)
     unknown_since: Mapped[datetime | None]
+    ask_again: Mapped[bool] = mapped_column(server_default="false")
     due_at: Mapped[datetime | None]
     claim_id: Mapped[UUID | None]
     tries: Mapped[int] = mapped_column(server_default="0")
@@ -167,6 +171,7 @@ class Payment(Model):
             captured=False,
             amount_captured=0,
             amount_refunded=0,
+            fee=0,
             tries=0,
             operation="authorize",
             due_at=now() + timedelta(milliseconds=delay_ms),
@@ -212,7 +217,7 @@ class Payment(Model):
         self._move("requires_action")
         self.action_expires_at = self.due_at = now() + timedelta(seconds=expires_in_s)
         self.upi_link = upi_link
-        self.claim_id, self.unknown_since = None, None
+        self.claim_id, self.unknown_since, self.ask_again = None, None, False
         self._tell("payment.requires_action")
 
     def check_awaits_action(self) -> None:
@@ -239,16 +244,20 @@ class Payment(Model):
         self.check_awaits_action()
         self._move("pending")
         self.acquirer_token = acquirer_token
-        self.unknown_since = now() if look_up else None
+        self.unknown_since, self.ask_again = now() if look_up else None, False
         self.due_at, self.claim_id, self.tries = now() + timedelta(milliseconds=delay_ms), None, 0
         self._tell("payment.pending")
         if delay_ms == 0:
             mark_due("payments")
 
-    def stay_unknown(self, retry_after_s: float) -> None:
-        """No definite answer: it stays as it is and is looked up again, never guessed."""
-        self.unknown_since = self.unknown_since or now()
+    def stay_unknown(self, retry_after_s: float, *, ask_again: bool = False) -> None:
+        """No definite answer: it stays as it is and is looked up again, never guessed.
+
+        `ask_again`: the acquirer never heard of it; it is asked as for the first time, under the same key.
+        """
+        self.unknown_since, self.ask_again = self.unknown_since or now(), ask_again
         self.due_at, self.claim_id = now() + timedelta(seconds=retry_after_s), None
+        self.work_error = None
 
     # --- capture and void ------------------------------------------------------------------------
 
@@ -355,9 +364,9 @@ class Payment(Model):
         self.action_expires_at, self.upi_link = None, None
 
     def _take(self, amount: int, *legs: tuple[str, str, int]) -> None:
-        self.captured, self.amount_captured = True, amount
+        self.captured, self.amount_captured, self.fee = True, amount, fee_of(amount, settings.fee_percent)
         self.hold_expires_at, self.updated_at = None, now()
-        self._post("capture", *legs)
+        self._post("capture", *legs, ("merchant", "fees", self.fee))
 
     def _begin_operation(self, operation: str, amount: int | None) -> None:
         if self.operation is not None:
@@ -368,7 +377,8 @@ class Payment(Model):
         self.due_at, self.tries = now() + timedelta(seconds=TAKEOVER_S), 0
 
     def _finish_operation(self) -> None:
-        self.operation, self.operation_amount, self.unknown_since = None, None, None
+        self.operation, self.operation_amount = None, None
+        self.unknown_since, self.ask_again = None, False
         self.due_at, self.claim_id, self.work_error = None, None, None
 
     def _post(self, kind: str, *legs: tuple[str, str, int]) -> None:
@@ -415,6 +425,7 @@ class PaymentSchema(PublicPaymentSchema):
                 "amount_captured",
                 "amount_refunded",
                 "refund_status",
+                "fee",
                 "vpa",
                 "card_network",
                 "card_last4",
@@ -427,6 +438,7 @@ class PaymentSchema(PublicPaymentSchema):
     captured = fields.Boolean()
     amount_captured = fields.Integer()
     amount_refunded = fields.Integer()
+    fee = fields.Integer(metadata={"description": "What the gateway keeps of what was captured."})
     refund_status = fields.String(allow_none=True, metadata={"enum": ["partial", "full", None]})
     vpa = fields.String(allow_none=True)
     card_network = fields.String(allow_none=True)

@@ -50,6 +50,7 @@ class Refund(Model):
     processed_at: Mapped[datetime | None]
 
     unknown_since: Mapped[datetime | None]
+    ask_again: Mapped[bool] = mapped_column(server_default="false")
     due_at: Mapped[datetime | None]
     claim_id: Mapped[UUID | None]
     tries: Mapped[int] = mapped_column(server_default="0")
@@ -136,10 +137,14 @@ class Refund(Model):
             self._post("refund_failed", ("refunds_in_flight", "merchant", self.amount))
         self._tell("refund.failed", payment)
 
-    def stay_unknown(self, retry_after_s: float) -> None:
-        """No definite answer: it stays as it is and is looked up again, never guessed."""
-        self.unknown_since = self.unknown_since or now()
+    def stay_unknown(self, retry_after_s: float, *, ask_again: bool = False) -> None:
+        """No definite answer: it stays as it is and is looked up again, never guessed.
+
+        `ask_again`: the acquirer never heard of it; it is asked as for the first time, under the same key.
+        """
+        self.unknown_since, self.ask_again = self.unknown_since or now(), ask_again
         self.due_at, self.claim_id = now() + timedelta(seconds=retry_after_s), None
+        self.work_error = None
 
     def settle_for_good(self) -> None:
         """The second look found nothing new."""
@@ -156,7 +161,8 @@ class Refund(Model):
     def _rest(self, check_again_s: float | None) -> None:
         """The work is done, but for a second look if one is due."""
         self.due_at = None if check_again_s is None else now() + timedelta(seconds=check_again_s)
-        self.claim_id, self.unknown_since, self.work_error = None, None, None
+        self.claim_id, self.work_error = None, None
+        self.unknown_since, self.ask_again = None, False
 
     def _post(self, kind: str, *legs: tuple[str, str, int]) -> None:
         ledger.post(

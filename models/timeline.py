@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from marshmallow import Schema, fields
-from sqlalchemy import ColumnElement, literal, select, union_all
+from sqlalchemy import ColumnElement, func, literal, select, union_all
 
 from models.acquirer_answers import AcquirerAnswer
 from models.audit import AuditEntry
@@ -61,17 +61,31 @@ def _actions(payment: Payment) -> Iterator[Entry]:
 
 
 def _answers(payment: Payment) -> Iterator[Entry]:
-    rows = db.session.scalars(
-        select(AcquirerAnswer)
+    """Look-ups that told nothing are one entry until there is other news: there may be hundreds a day."""
+    told_nothing = AcquirerAnswer.looked_up & AcquirerAnswer.answer.in_(["unknown", "not_found"])
+    asked = (AcquirerAnswer.operation, AcquirerAnswer.refund_id)
+    news = func.count().filter(~told_nothing).over(partition_by=asked, order_by=AcquirerAnswer.id)
+    each = (
+        select(AcquirerAnswer, news.label("news"))
         .where(AcquirerAnswer.payment_id == payment.id)
-        .order_by(AcquirerAnswer.id)
+        .subquery()
+        .columns
+    )
+    same = (each.operation, each.refund_id, each.looked_up, each.answer, each.reason, each.reference)
+    rows = db.session.execute(
+        select(*same, func.max(each.answered_at).label("at"), func.count().label("times"))
+        .group_by(*same, each.news)
+        .order_by(func.max(each.id))
         .limit(EACH_MAX)
     )
     for row in rows:
-        details = {"looked_up": row.looked_up, "reason": row.reason, "reference": row.reference}
-        yield Entry(
-            row.answered_at, "acquirer", row.operation, row.refund_id, outcome=row.answer, details=details
-        )
+        details = {
+            "looked_up": row.looked_up,
+            "reason": row.reason,
+            "reference": row.reference,
+            "times": row.times,
+        }
+        yield Entry(row.at, "acquirer", row.operation, row.refund_id, outcome=row.answer, details=details)
 
 
 def _is_told_of(payment: Payment) -> ColumnElement[bool]:

@@ -26,7 +26,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uf
 COLUMNS = (
     *(Payment.id, Payment.order_id, Order.receipt, Payment.created_at, Payment.status, Payment.method),
     *(Payment.currency, Payment.amount, Payment.captured, Payment.amount_captured, Payment.amount_refunded),
-    *(Payment.refund_status, Payment.vpa, Payment.card_network, Payment.card_last4),
+    *(Payment.fee, Payment.refund_status, Payment.vpa, Payment.card_network, Payment.card_last4),
     *(Payment.error_code, Payment.error_reason, Payment.error_description),
 )
 

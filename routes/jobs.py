@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from models import workload
 from models.base import Timestamp, db
+from models.unknown import KINDS, LISTED_MAX, UNKNOWN_FLAGGED_AFTER, count_unknown, unknown_outcomes
 from models.workers import Worker
 from routes.auth import authenticated
 from routes.fields import Blueprint
@@ -49,6 +50,35 @@ class WorkerProcessSchema(Schema):
     beat_at = Timestamp()
 
 
+class UnknownOutcomeSchema(Schema):
+    kind = fields.String(metadata={"enum": list(KINDS)})
+    id = fields.String(metadata={"description": "By which the acquirer knows it."})
+    payment_id = fields.String()
+    merchant_id = fields.String()
+    operation = fields.String(metadata={"enum": ["authorize", "capture", "void", "refund"]})
+    amount = fields.Integer(metadata={"description": "Minor units."})
+    currency = fields.String()
+    since = Timestamp()
+    tries = fields.Integer(
+        metadata={"description": "How often the acquirer was asked, the first time included."}
+    )
+    next_look_at = Timestamp()
+    flagged = fields.Boolean()
+
+
+class UnknownSchema(Schema):
+    """What the acquirer gave no definite answer to. It is looked up until it has one, and never guessed."""
+
+    count = fields.Integer()
+    flagged = fields.Integer(
+        metadata={"description": f"Unknown for {UNKNOWN_FLAGGED_AFTER.days} day or longer: ask the acquirer."}
+    )
+    oldest_since = Timestamp(allow_none=True)
+    outcomes = fields.List(
+        fields.Nested(UnknownOutcomeSchema), metadata={"description": f"The {LISTED_MAX} oldest."}
+    )
+
+
 class JobsSchema(Schema):
     scope = fields.String(metadata={"enum": ["merchant", "gateway"]})
     workers_alive = fields.Integer()
@@ -57,13 +87,14 @@ class JobsSchema(Schema):
     )
     queues = fields.Nested(WorkQueuesSchema)
     minutes = fields.List(fields.Nested(MinuteSchema), metadata={"description": "The last hour."})
+    unknown_ = fields.Nested(UnknownSchema, attribute="unknown", data_key="unknown")  # a Schema has its own
 
 
 @blp.get("/jobs")
 @authenticated
 @blp.response(200, JobsSchema)
 def get_jobs():
-    """Get what waits, runs, is done and failed, and the throughput of the last hour.
+    """Get what waits, runs, is done and failed, what has no answer, and the throughput of the last hour.
 
     Your own; an operator who is signed in to the dashboard sees that of the whole gateway.
     """
@@ -73,7 +104,18 @@ def get_jobs():
         "workers_alive": Worker.alive(),
         "queues": workload.queues(merchant_id),
         "minutes": workload.throughput(merchant_id),
+        "unknown": _unknown(merchant_id),
     }
     if g.is_operator:
         jobs["workers"] = db.session.scalars(select(Worker).where(Worker.lives()).order_by(Worker.id)).all()
     return jobs
+
+
+def _unknown(merchant_id: str | None) -> dict[str, Any]:
+    counts = [count_unknown(kind, merchant_id) for kind in KINDS]
+    return {
+        "count": sum(each.count for each in counts),
+        "flagged": sum(each.flagged for each in counts),
+        "oldest_since": min((each.oldest_since for each in counts if each.oldest_since), default=None),
+        "outcomes": unknown_outcomes(merchant_id),
+    }

@@ -6,7 +6,10 @@ from typing import Any
 
 from flask_smorest import Api
 
+from config import settings
+from routes import simulate
 from routes.errors import ErrorSchema
+from routes.requests import API_PREFIX
 
 VERSION = "1.0.0"
 
@@ -32,6 +35,14 @@ IDEMPOTENCY_KEY = {
     "description": "Repeat a request with its key, and it takes effect once. Kept for 24 hours.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
+SIMULATE = {
+    "name": simulate.HEADER,
+    "in": "header",
+    "required": False,
+    "description": f"Have the answer late, wrong or lost, to test your client. {simulate.ALLOWED} "
+    "Like `status=503, times=2`. Only a gateway made for testing takes notice.",
+    "schema": {"type": "string"},
+}
 
 
 # What hands out a secret is not kept to be handed out again.
@@ -50,7 +61,7 @@ class GatewayApi(Api):
 
 
 def describe(api: Api, cookie: str) -> None:
-    """Add what holds for every operation: how to sign in, and the Idempotency-Key of every POST."""
+    """Add what holds for every operation: how to sign in, a POST's Idempotency-Key, and X-Simulate."""
     components = api.spec.components
     components.security_scheme("ApiKey", {"type": "apiKey", "in": "header", "name": "X-Api-Key"})
     components.security_scheme("ApiSecret", {"type": "apiKey", "in": "header", "name": "X-Api-Secret"})
@@ -65,3 +76,5 @@ def describe(api: Api, cookie: str) -> None:
             operation["responses"].pop("400", None)  # the default answer tells it better
             if method == "post" and path not in WITHOUT_IDEMPOTENCY_KEY:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+            if path.startswith(API_PREFIX) and simulate.is_honoured(settings):
+                operation.setdefault("parameters", []).append(SIMULATE)

@@ -49,6 +49,10 @@ def test_production_has_no_test_endpoints_and_posts_to_public_addresses_only() -
         ({"WEBHOOK_RETRY_SCHEDULE": "0,x"}, "WEBHOOK_RETRY_SCHEDULE"),
         ({"WEBHOOK_RETRY_SCHEDULE": "0,-5"}, "WEBHOOK_RETRY_SCHEDULE"),
         ({"WORKER_PROCESSES": "0"}, "WORKER_PROCESSES"),
+        ({"FEE_PERCENT": "-1"}, "FEE_PERCENT"),
+        ({"FEE_PERCENT": "101"}, "FEE_PERCENT"),
+        ({"FEE_PERCENT": "NaN"}, "FEE_PERCENT"),
+        ({"ACQUIRER": "bank"}, "ACQUIRER"),
         ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL"),
         ({"REDIS_URL": "http://x"}, "REDIS_URL"),
         ({"APP_ENV": "staging"}, "APP_ENV"),
@@ -60,6 +64,9 @@ def test_production_has_no_test_endpoints_and_posts_to_public_addresses_only() -
         ({"PUBLIC_RATE_LIMIT_PER_ADDRESS": "lots"}, "PUBLIC_RATE_LIMIT_PER_ADDRESS"),
         ({"PUBLIC_RATE_LIMIT_PER_ORDER": ""}, "PUBLIC_RATE_LIMIT_PER_ORDER"),
         ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES"),
+        ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN"),
+        ({"METRICS_TOKEN": "of a good length, with spaces"}, "METRICS_TOKEN"),
+        ({"METRICS_TOKEN": "0123456789abcdef\n"}, "METRICS_TOKEN"),
         (PRODUCTION | {"SECRET_KEY": ""}, "SECRET_KEY"),
         (PRODUCTION | {"SECRET_KEY": "short"}, "SECRET_KEY"),
         (PRODUCTION | {"SECRET_KEY": "local-development-only-secret-key"}, "SECRET_KEY"),
@@ -96,6 +103,13 @@ def test_the_pages_are_reached_at_their_own_ports_or_where_they_are_said_to_be()
 def test_the_quick_retry_schedule_for_tests() -> None:
     settings = settings_of({"WEBHOOK_RETRY_INTERVALS_TEST": "true"})
     assert settings.webhook_retry_schedule_s == (0, 5, 10, 15, 20)
+
+
+def test_the_metrics_need_no_token_unless_there_is_one() -> None:
+    assert not settings_of({}).metrics_token
+    assert not settings_of({"METRICS_TOKEN": ""}).metrics_token
+    token = "0123456789abcdef.-_~+/=="
+    assert settings_of({"METRICS_TOKEN": token}).metrics_token == token
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])

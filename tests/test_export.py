@@ -19,7 +19,7 @@ from tests.conftest import Api, Dashboard, drain_all, found, in_sql, made, refus
 
 COLUMNS = [
     *("id", "order_id", "receipt", "created_at", "status", "method", "currency", "amount", "captured"),
-    *("amount_captured", "amount_refunded", "refund_status", "vpa", "card_network", "card_last4"),
+    *("amount_captured", "amount_refunded", "fee", "refund_status", "vpa", "card_network", "card_last4"),
     *("error_code", "error_reason", "error_description"),
 ]
 

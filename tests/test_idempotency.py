@@ -16,6 +16,8 @@ from models.merchants import TEST_MERCHANT_ID
 from models.payments import Payment
 from tests.conftest import Api, card_body, drain_all, found, made, refused
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 ORDER = {"amount": 10000, "notes": {"a": "1", "b": "2"}}
 
 

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from models.base import isoformat
+from models.unknown import LISTED_MAX
 from models.workers import ALIVE_S
 from tests.conftest import Api, Dashboard, drain_all, found, in_sql, made, refused
 from tests.receiver import Receiver
@@ -51,10 +52,11 @@ def add_worker(app: Flask, worker_id: str, silent_s: int = 0) -> None:
 
 def test_while_nothing_is_to_be_done_all_is_zero(api: Api) -> None:
     answer = jobs(api)
-    assert set(answer) == {"scope", "workers_alive", "queues", "minutes"}
+    assert set(answer) == {"scope", "workers_alive", "queues", "minutes", "unknown"}
     assert (answer["scope"], answer["workers_alive"]) == ("merchant", 0)
     assert answer["queues"] == dict.fromkeys(QUEUES, NOTHING)
     assert sums(api) == dict.fromkeys(QUEUES, 0)
+    assert answer["unknown"] == {"count": 0, "flagged": 0, "oldest_since": None, "outcomes": []}
 
 
 def test_a_payment_is_due_runs_and_is_done(app: Flask, api: Api) -> None:
@@ -169,8 +171,8 @@ def test_each_counts_in_its_minute(app: Flask, api: Api, receiver: Receiver) -> 
         facts = {"number": number, "at": now - timedelta(seconds=ago_s)}
         in_sql(
             app,
-            "INSERT INTO events (id, merchant_id, type, payload, created_at) "
-            "SELECT 'evt_000000000000000' || :number, merchant_id, 'payment.failed', '{}', :at FROM payments",
+            "INSERT INTO events (id, merchant_id, type, payload, deliveries, created_at) SELECT "
+            "'evt_000000000000000' || :number, merchant_id, 'payment.failed', '{}', 0, :at FROM payments",
             **facts,
         )
         in_sql(
@@ -186,6 +188,103 @@ def test_each_counts_in_its_minute(app: Flask, api: Api, receiver: Receiver) -> 
         assert (minute["payments"], minute["webhooks"]) == (count, count), minutes_ago
     for queue in ("payments", "webhooks"):
         assert sum(minute[queue] for minute in answer) == 4  # with the one that was really made
+
+
+# --- what has no answer --------------------------------------------------------------------------
+
+
+def unanswered_payment(api: Api, amount: int = 10000) -> dict[str, Any]:
+    """One that the acquirer was asked about, without learning anything."""
+    payment = api.card(api.order(amount)["id"], "4100280000090000")
+    drain_all()
+    return payment
+
+
+def unanswered_refund(api: Api) -> dict[str, Any]:
+    refund = made(api.post(f"/payments/{api.paid(number='4000000000007726')['id']}/refunds", {"amount": 1}))
+    drain_all()
+    return refund
+
+
+def unknown_for(app: Flask, row: dict[str, Any], since: str) -> datetime:
+    """Let it be unknown for so long. Returns since when."""
+    table = "refunds" if row["id"].startswith("rfnd_") else "payments"
+    set_since = f"UPDATE {table} SET unknown_since = now() - interval '{since}' WHERE id = :id"
+    [moment] = in_sql(app, f"{set_since} RETURNING unknown_since", id=row["id"])
+    return moment
+
+
+def test_what_has_no_answer_is_told_the_oldest_first(app: Flask, api: Api) -> None:
+    payment, refund = unanswered_payment(api, 12345), unanswered_refund(api)
+    since = {row["id"]: unknown_for(app, row, ago) for row, ago in ((payment, "2 hours"), (refund, "1 day"))}
+    in_sql(app, "UPDATE refunds SET tries = 7, due_at = '2040-01-15T16:40:00.123Z'")
+    unknown = jobs(api)["unknown"]
+    assert (unknown["count"], unknown["flagged"]) == (2, 1)
+    assert unknown["oldest_since"] == isoformat(since[refund["id"]])
+    first, second = unknown["outcomes"]
+    assert first == {
+        "kind": "refund",
+        "id": refund["id"],
+        "payment_id": refund["payment_id"],
+        "merchant_id": refund["merchant_id"],
+        "operation": "refund",
+        "amount": 1,
+        "currency": "INR",
+        "since": isoformat(since[refund["id"]]),
+        "tries": 7,
+        "next_look_at": "2040-01-15T16:40:00.123Z",
+        "flagged": True,
+    }
+    assert (second["kind"], second["id"], second["payment_id"]) == ("payment", payment["id"], payment["id"])
+    assert (second["operation"], second["amount"]) == ("authorize", 12345)
+    assert (second["tries"], second["flagged"]) == (1, False)
+
+
+def test_one_is_flagged_when_it_has_been_unknown_for_a_day(app: Flask, api: Api) -> None:
+    payment = unanswered_payment(api)
+    for ago, flagged in (("23 hours 59 minutes", False), ("24 hours", True)):
+        unknown_for(app, payment, ago)
+        unknown = jobs(api)["unknown"]
+        assert (unknown["flagged"], unknown["outcomes"][0]["flagged"]) == (int(flagged), flagged)
+
+
+def test_of_many_the_oldest_are_listed_and_all_are_counted(app: Flask, api: Api) -> None:
+    every = [unanswered_payment(api) for _ in range(LISTED_MAX + 1)]
+    for number, payment in enumerate(every):
+        unknown_for(app, payment, f"{number} minutes")
+    unknown = jobs(api)["unknown"]
+    assert unknown["count"] == LISTED_MAX + 1
+    assert [each["id"] for each in unknown["outcomes"]] == [payment["id"] for payment in every[:0:-1]]
+
+
+def test_as_soon_as_there_is_an_answer_it_is_told_no_more(app: Flask, api: Api, make_due: MakeDue) -> None:
+    unanswered_payment(api)
+    assert jobs(api)["unknown"]["count"] == 1
+    make_due("payments")
+    drain_all()
+    unknown = jobs(api)["unknown"]
+    assert (unknown["count"], unknown["outcomes"]) == (0, [])
+
+
+def test_what_a_shopper_has_just_approved_is_not_without_an_answer(app: Flask, api: Api) -> None:
+    payment = api.upi(api.order()["id"], "pending@upi")
+    drain_all()
+    answer = app.test_client().post(f"/sim/upi/{payment['id']}", json={"answer": "approve"})
+    assert found(answer)["status"] == "pending"
+    assert in_sql(app, "SELECT unknown_since IS NOT NULL FROM payments") == [True]
+    assert jobs(api)["unknown"]["count"] == 0
+
+
+def test_a_merchant_is_told_of_its_own_and_an_operator_of_everybodys(
+    api: Api, dashboard: Dashboard, other: Api, other_dashboard: Dashboard
+) -> None:
+    ours, theirs = {unanswered_payment(api)["id"]}, {unanswered_payment(other)["id"]}
+    theirs.add(unanswered_refund(other)["id"])
+    for client, ids in ((api, ours), (other, theirs), (other_dashboard, theirs), (dashboard, ours | theirs)):
+        unknown = jobs(client)["unknown"]
+        assert {each["id"] for each in unknown["outcomes"]} == ids
+        assert unknown["count"] == len(ids)
+        assert unknown["oldest_since"] == min(each["since"] for each in unknown["outcomes"])
 
 
 # --- whose ---------------------------------------------------------------------------------------

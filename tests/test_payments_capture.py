@@ -14,6 +14,8 @@ from models.merchants import TEST_MERCHANT_ID
 from models.payments import HOLD_DAYS, Payment
 from tests.conftest import Api, drain_all, found, refused
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 UNKNOWN = "pay_doesNotExist00000"
 
 

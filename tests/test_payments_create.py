@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import Api, card_body, drain_all, refused
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 
 def test_a_upi_payment_is_pending_then_success(api: Api) -> None:
     order = api.order(25000)

@@ -13,6 +13,8 @@ from models.idempotency import IdempotencyKey
 from models.orders import Order
 from tests.conftest import Api, at_once, drain, drain_all, found, made
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 AT_ONCE = 20
 
 

@@ -12,6 +12,8 @@ from models.base import db
 from models.merchants import TEST_MERCHANT_ID
 from tests.conftest import Api, drain_all, found, made, refused
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 LINGERS = "4000000000007726"  # its refund stays pending for a while
 COMES_BACK = "4000000000005126"  # its refund is processed, then fails
 

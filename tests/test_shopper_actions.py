@@ -14,6 +14,8 @@ from jobs.payments import PAYMENTS, PaymentTask
 from models.base import db
 from tests.conftest import Api, at_once, card_body, drain_all, found, made, refused, settings_of
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 OTP_CARD = "4000000000003220"
 
 

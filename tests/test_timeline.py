@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.exc import IntegrityError
 
+from models.base import isoformat
 from models.merchants import TEST_API_KEY, TEST_EMAIL
 from models.timeline import EACH_MAX
 from tests.conftest import Api, Dashboard, drain_all, found, in_sql, made, refused
@@ -145,6 +146,45 @@ def test_no_answer_is_one_and_so_is_what_a_look_up_tells(api: Api, make_due: Mak
     assert told(api, payment["id"])[-1] == ("event", "payment.failed", None)
 
 
+def test_look_ups_that_tell_nothing_are_one_entry_until_there_is_news(
+    app: Flask, api: Api, make_due: MakeDue
+) -> None:
+    """However many: or the answer that comes at last would be cut off."""
+    payment = api.paid(number=NO_ANSWER)
+    in_sql(
+        app,
+        "INSERT INTO acquirer_answers (payment_id, operation, looked_up, answer, answered_at) "
+        "SELECT id, 'authorize', true, 'unknown', now() - make_interval(mins => 5 * number) "
+        "FROM payments, generate_series(0, :before) number ORDER BY number DESC",
+        before=EACH_MAX,
+    )
+    [last_look] = in_sql(app, "SELECT max(answered_at) FROM acquirer_answers WHERE looked_up")
+    make_due("payments")
+    drain_all()
+    assert answers(api, payment["id"]) == [
+        ("authorize", "unknown", False, None),
+        ("authorize", "unknown", True, None),
+        ("authorize", "declined", True, "payment_timed_out"),
+    ]
+    entries = [entry for entry in timeline(api, payment["id"]) if entry["kind"] == "acquirer"]
+    assert [entry["details"]["times"] for entry in entries] == [1, EACH_MAX + 1, 1]
+    assert entries[1]["at"] == isoformat(last_look)
+
+
+def test_those_of_another_refund_are_another_entry(app: Flask, api: Api, make_due: MakeDue) -> None:
+    payment = api.paid(number=REFUND_PENDING)
+    refunds = [made(api.post(f"/payments/{payment['id']}/refunds", {"amount": 1}))["id"] for _ in range(2)]
+    for _ in range(3):
+        drain_all()
+        make_due("refunds")
+    pending = [entry for entry in timeline(api, payment["id"]) if entry["outcome"] == "unknown"]
+    looked_up = [
+        (entry["id"], entry["details"]["times"]) for entry in pending if entry["details"]["looked_up"]
+    ]
+    assert sorted(looked_up) == sorted((refund, 2) for refund in refunds)
+    assert len(pending) == 4
+
+
 def test_an_action_that_was_not_taken_in_time_is_looked_up(api: Api, make_due: MakeDue) -> None:
     payment = api.paid(number="4000000000003220")
     make_due("payments")
@@ -235,7 +275,7 @@ def test_of_each_kind_the_first_500_are_told(app: Flask, api: Api, receiver: Rec
     in_sql(
         app,
         "INSERT INTO acquirer_answers (payment_id, operation, looked_up, answer) "
-        f"SELECT :id, 'authorize', true, 'unknown' FROM {numbers}",
+        f"SELECT :id, 'authorize', true, 'approved' FROM {numbers}",
         id=id_,
     )
     in_sql(
@@ -247,8 +287,8 @@ def test_of_each_kind_the_first_500_are_told(app: Flask, api: Api, receiver: Rec
     )
     in_sql(
         app,
-        "INSERT INTO events (id, merchant_id, type, payment_id, payload) "
-        "SELECT 'evt_' || lpad(number::text, 16, '0'), merchant_id, 'payment.pending', :id, '{}' "
+        "INSERT INTO events (id, merchant_id, type, payment_id, payload, deliveries) "
+        "SELECT 'evt_' || lpad(number::text, 16, '0'), merchant_id, 'payment.pending', :id, '{}', 0 "
         f"FROM {numbers}, payments WHERE payments.id = :id",
         id=id_,
     )

@@ -29,6 +29,8 @@ from models.webhooks import AttemptResult
 from tests.conftest import Api, Servers, at_once, drain_all, found
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.usefixtures("proven")
+
 NO_REDIS = "redis://127.0.0.1:1/0"
 
 
@@ -302,8 +304,7 @@ def test_without_redis_a_request_is_answered_fast_and_the_clock_does_the_work(
         clock._silent_since = time.monotonic() - 10
         with app.app_context():
             clock.tick()
-        for thread in clock._drains.values():
-            thread.join()
+        clock.join()
         assert api.payment(payment["id"])["status"] == "success"
     finally:
         app.extensions.pop("fast_redis", None)
@@ -326,8 +327,7 @@ def test_a_redis_that_comes_back_is_not_relied_on_at_once(app: Flask, api: Api, 
     clock = Clock(app)
     clock._silent_since = time.monotonic() - 10
     clock.tick()
-    for thread in clock._drains.values():
-        thread.join()
+    clock.join()
     assert api.payment(payment_id)["status"] == "success"
 
 
@@ -341,8 +341,7 @@ def test_the_clock_does_itself_what_nobody_comes_for(app: Flask, api: Api, conte
     db.session.execute(update(Payment).values(due_at=func.now() - timedelta(seconds=PATIENCE_S)))
     db.session.commit()
     clock.tick()
-    for thread in clock._drains.values():
-        thread.join()
+    clock.join()
     assert api.payment(payment_id)["status"] == "success"
 
 

@@ -1,5 +1,6 @@
 """Acquirers: who really moves the money. One narrow interface; the simulator is the default one.
 
+ACQUIRER names another: a class that is made with the settings and does what `Acquirer` says.
 Every call is idempotent by `Ask.idempotency_key`: asking twice moves money once and gives the same answer.
 No call is made inside a database transaction.
 """
@@ -7,9 +8,10 @@ No call is made inside a database transaction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol
 
-from config import Settings
+from config import SIMULATOR, ConfigError, Settings
 from models.instruments import Card
 
 
@@ -49,7 +51,12 @@ class Unknown:
     """No definite answer, as after a timeout. Not a decline: look it up, then decide."""
 
 
-Result = Approved | Declined | NeedsAction | Unknown
+@dataclass(frozen=True)
+class NotFound:
+    """To a look-up: it never heard of it, so nothing has happened. It is asked again, as the first time."""
+
+
+Result = Approved | Declined | NeedsAction | Unknown | NotFound
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Ask:
     vpa: str | None
     token: str | None
     age_s: float
+    capture: str = "automatic"  # of an authorization: taken in the same step; `manual`: held for a capture
     flow: str | None = None
     payee: str = ""  # the merchant's name, as the shopper's bank shows it
 
@@ -102,7 +110,17 @@ class Acquirer(Protocol):
 
 
 def get_acquirer(settings: Settings) -> Acquirer:
-    """The acquirer that the settings choose. There is one so far."""
-    from jobs.acquirers.simulator import Simulator  # noqa: PLC0415 (an acquirer loads when chosen)
+    """The acquirer that the settings choose.
 
-    return Simulator(settings)
+    Raises:
+        ConfigError: there is no such class.
+    """
+    if settings.acquirer == SIMULATOR:
+        from jobs.acquirers.simulator import Simulator  # noqa: PLC0415 (an acquirer loads when chosen)
+
+        return Simulator(settings)
+    module, _, name = settings.acquirer.partition(":")
+    try:
+        return getattr(import_module(module), name)(settings)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"ACQUIRER: {settings.acquirer} cannot be loaded: {error}.") from None

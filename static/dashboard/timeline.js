@@ -1,6 +1,6 @@
 /* What happened to a payment, in sentences. */
 
-import { money, words } from "./format.js";
+import { money, number, words } from "./format.js";
 
 const EVENTS = {
   "payment.created": ["payment begun", ""],
@@ -21,7 +21,7 @@ const ACTIONS = {
   "refund.requested": "refund asked for",
 };
 const OPERATIONS = { authorize: "authorization", capture: "capture", void: "void", refund: "refund" };
-const ANSWERS = { approved: "approved", declined: "declined", needs_action: "the shopper must act", unknown: "no definite answer" };
+const ANSWERS = { approved: "approved", declined: "declined", needs_action: "the shopper must act", unknown: "no definite answer", not_found: "it never heard of it" };
 const ACTION_TONES = { approved: "good", declined: "bad" };
 
 /** {what, said, href, tone} of an entry of the API's timeline. */
@@ -42,7 +42,8 @@ function event({ name, id, details }, payment, refunds) {
 }
 
 function acquirer({ name, outcome, details }) {
-  const asked = details.looked_up ? `looked up the ${OPERATIONS[name]}` : `asked for the ${OPERATIONS[name]}`;
+  const often = details.times > 1 ? ` ${number(details.times)} times` : "";
+  const asked = details.looked_up ? `looked up the ${OPERATIONS[name]}${often}` : `asked for the ${OPERATIONS[name]}`;
   const parts = [asked, details.reason && words(details.reason), details.reference];
   return { what: `acquirer: ${ANSWERS[outcome]}`, tone: ACTION_TONES[outcome] ?? "", said: parts.filter(Boolean).join(" · ") };
 }

@@ -8,12 +8,13 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Locator, Page, expect
 
+from models.unknown import LISTED_MAX
 from tests.browser.conftest import axe
 from tests.browser.dashboard import sign_in
 from tests.conftest import OTHER_EMAIL, OTHER_PASSWORD, Api, drain_all, in_sql, made
 from tests.processes import wait_until
 from tests.receiver import Receiver
-from tests.test_jobs_route import add_worker
+from tests.test_jobs_route import add_worker, unanswered_payment, unanswered_refund, unknown_for
 
 pytestmark = pytest.mark.browser
 
@@ -65,6 +66,66 @@ def test_without_a_worker_there_is_a_warning_until_one_comes(app: Flask, api: Ap
     add_worker(app, "w1")
     expect(warning).to_be_hidden()
     expect(page.get_by_test_id("workers-alive")).to_have_text("1 worker")
+
+
+def test_what_has_no_answer_is_shown_until_it_has_one(app: Flask, api: Api, page: Page) -> None:
+    add_worker(app, "w1")
+    open_jobs(page)
+    section = page.get_by_test_id("unknown")
+    expect(section).to_be_hidden()
+    payment, refund = unanswered_payment(api, 12345), unanswered_refund(api)
+    rows = page.get_by_test_id("unknown-row")
+    expect(rows).to_have_count(2)
+    expect(page.get_by_test_id("unknown-advice")).to_have_count(0)
+    in_sql(app, "UPDATE payments SET tries = 7, due_at = now() + interval '1 hour' WHERE due_at IS NOT NULL")
+    asked = page.locator(f"[data-test-id=unknown-row][data-id={payment['id']}]")
+    expect(asked).to_contain_text("7 times")
+    expect(asked).to_contain_text("Authorize")
+    expect(asked).to_contain_text("123.45")
+    expect(page.locator(f"[data-test-id=unknown-row][data-id={refund['id']}]")).to_contain_text("Refund")
+    expect(rows.get_by_role("link", name=refund["payment_id"])).to_be_visible()
+    assert axe(page) == []
+    in_sql(app, "UPDATE payments SET due_at = now() WHERE due_at IS NOT NULL")
+    in_sql(app, "UPDATE refunds SET due_at = now(), created_at = created_at - interval '1 minute'")
+    drain_all()
+    expect(section).to_be_hidden()
+
+
+def test_after_a_day_it_says_what_is_to_be_done(app: Flask, api: Api, other: Api, page: Page) -> None:
+    add_worker(app, "w1")
+    ours, theirs = unanswered_payment(api), unanswered_payment(other)
+    unanswered_payment(api)
+    for payment in (ours, theirs):
+        unknown_for(app, payment, "1 day")
+    open_jobs(page)
+    advice = page.get_by_test_id("unknown-advice")
+    expect(advice).to_contain_text(
+        "Ask the acquirer about what is marked \N{LEFT DOUBLE QUOTATION MARK}over a day"
+    )
+    expect(advice).to_contain_text("never guesses")
+    rows = page.get_by_test_id("unknown-row")
+    expect(rows).to_have_count(3)
+    expect(rows.get_by_text("over a day")).to_have_count(2)
+    expect(rows.get_by_role("link")).to_have_count(2)  # one's own are opened, those of others are not
+    assert axe(page) == []
+    rows.get_by_role("link", name=ours["id"]).click()
+    expect(page.get_by_test_id("timeline")).to_contain_text("Acquirer: no definite answer")
+
+
+def test_a_merchant_is_told_who_has_to_ask(app: Flask, other: Api, api: Api, page: Page) -> None:
+    unanswered_payment(api)
+    unknown_for(app, unanswered_payment(other), "1 day")
+    open_jobs(page, email=OTHER_EMAIL, password=OTHER_PASSWORD)
+    expect(page.get_by_test_id("unknown-row")).to_have_count(1)
+    expect(page.get_by_test_id("unknown-advice")).to_contain_text("Whoever runs this gateway must ask")
+
+
+def test_of_many_the_oldest_are_shown_and_their_number(app: Flask, api: Api, page: Page) -> None:
+    for _ in range(LISTED_MAX + 1):
+        unanswered_payment(api)
+    open_jobs(page)
+    expect(page.get_by_test_id("unknown-row")).to_have_count(LISTED_MAX)
+    expect(page.get_by_test_id("unknown")).to_contain_text("These are the 20 oldest of 21.")
 
 
 def test_the_last_hour_is_read_by_the_keyboard_and_as_a_table(

@@ -12,7 +12,7 @@ export const title = "Balance";
 const LIVE_MS = 5000;
 const ACCOUNTS = [
   ["merchant", "merchant: owed to you"], ["acquirer", "acquirer: owed by the bank"], ["acquirer_hold", "acquirer hold"],
-  ["merchant_hold", "merchant hold"], ["refunds_in_flight", "refunds in flight"],
+  ["merchant_hold", "merchant hold"], ["refunds_in_flight", "refunds in flight"], ["fees", "fees: what the gateway keeps"],
 ];
 const COLUMNS = [
   { name: "Time", cell: (entry) => when(entry.created_at, "exact") },
@@ -48,9 +48,10 @@ export async function page(context) {
     balances, el("h2", {}, "Ledger"), filterBar(filters), entries);
 }
 
-function balanceCard({ currency, available, captured, refunded, refunds_pending: pending, held }) {
+function balanceCard({ currency, available, captured, fees, refunded, refunds_pending: pending, held }) {
   const rows = [
-    ["Available", available, "captured, less refunds"], ["Captured", captured, "taken from shoppers"],
+    ["Available", available, fees ? "captured, less fees and refunds" : "captured, less refunds"], ["Captured", captured, "taken from shoppers"],
+    ...(fees ? [["Fees", fees, "kept by the gateway"]] : []),
     ["Refunded", refunded, pending ? `and ${money(pending, currency)} on its way` : "sent back"], ["Held", held, "approved, not captured"],
   ];
   return el("section", { "aria-label": `Balance in ${currency}`, "data-test-id": "balance" },

@@ -1,15 +1,16 @@
-/* How the queues are doing, live: what waits, runs, is done and failed, who works, and how fast it goes. */
+/* How the queues are doing, live: what waits, runs, is done and failed, what has no answer, who works, and how fast. */
 
 import { el, put } from "../dom.js";
 import { get } from "../api.js";
 import { barChart } from "../chart.js";
-import { ago, count, number, utc } from "../format.js";
-import { card, heading, link, table, when } from "../ui.js";
+import { ago, count, number, utc, words } from "../format.js";
+import { badge, card, heading, link, moneyOf, table, when } from "../ui.js";
 
 export const title = "Jobs";
 
 const LIVE_MS = 3000;
 const LATE_MS = 60_000; // what is due longer than this, waits for a worker that is busy or gone
+const clockFormat = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const QUEUES = { payments: "Payments", refunds: "Refunds", webhooks: "Webhooks" };
 const COUNTS = [
   ["due", "Waiting now", "Due, and waits for a worker"],
@@ -26,6 +27,8 @@ export async function page(context) {
   const warning = el("p", { class: "notice bad", role: "alert", "data-test-id": "no-workers", hidden: true });
   const alive = el("span", { class: "badge", "data-test-id": "workers-alive" });
   const cards = Object.entries(QUEUES).map(([name, said]) => queueCard(name, said));
+  const unknown = el("div", {});
+  const unanswered = card("No answer from the acquirer", { "data-test-id": "unknown" }, unknown);
   const chart = el("div", {});
   const workers = el("div", {});
   let drawn = {};
@@ -37,6 +40,8 @@ export async function page(context) {
     warning.hidden = working;
     if (!working) put(warning, `No worker is alive: nothing is processed, and no webhook is sent, until one runs. ${whole ? "Start one: make run, or the gateway_worker container." : "Whoever runs this gateway must start one."}`);
     for (const each of cards) each.show(jobs.queues[each.name]);
+    anew("unknown", unknown, () => unknownOutcomes(jobs.unknown, whole, context.me.merchant.id));
+    unanswered.hidden = !unknown.childElementCount;
     anew("minutes", chart, () => throughput(jobs.minutes));
     if (whole) anew("workers", workers, () => workersTable(jobs.workers));
   }
@@ -47,7 +52,7 @@ export async function page(context) {
     if (drawn[name] === text || place.matches(":hover:not(:empty), :focus-within")) return;
     drawn = { ...drawn, [name]: text };
     const open = place.querySelector("details")?.open;
-    place.replaceChildren(make());
+    place.replaceChildren(...[make()].flat());
     if (open) place.querySelector("details").open = true;
   }
 
@@ -65,6 +70,7 @@ export async function page(context) {
     }),
     warning,
     el("div", { class: "thirds" }, cards.map(({ element }) => element)),
+    unanswered,
     card("The last hour", {}, el("p", { class: "quiet hint" }, "What was settled or sent in each minute: payments and refunds that got their answer, and attempts at webhooks."), chart),
     whole && card("Workers", {}, workers));
 }
@@ -90,6 +96,41 @@ function queueCard(name, said) {
     oldest.classList.toggle("bad", Boolean(due) && Date.now() - new Date(due) > LATE_MS);
   }
   return { name, element, show };
+}
+
+/* --- what has no answer ---------------------------------------------------------------------------- */
+
+/** What the acquirer gave no definite answer to. An operator sees everybody's, and opens its own. */
+function unknownOutcomes({ count: all, flagged, outcomes }, whole, merchantId) {
+  if (!all) return [];
+  return el("div", { class: "stack" },
+    flagged > 0 && el("p", { class: "notice", "data-test-id": "unknown-advice" }, whole
+      ? "Ask the acquirer about what is marked “over a day”, by its reference. The gateway goes on looking it up, and never guesses."
+      : "Whoever runs this gateway must ask the acquirer about what is marked “over a day”. The gateway goes on looking it up, and never guesses."),
+    el("p", { class: "quiet hint" }, "Nobody knows yet whether this was done. Each is looked up until the acquirer knows, and stays as it is until then.",
+      all > outcomes.length && ` These are the ${number(outcomes.length)} oldest of ${number(all)}.`),
+    table([
+      { name: "Reference", cell: (outcome) => reference(outcome, merchantId) },
+      { name: "Asked to", cell: ({ operation }) => words(operation) },
+      { name: "Amount", align: "right", cell: ({ amount, currency }) => moneyOf(amount, currency) },
+      { name: "No answer since", align: "full", cell: (outcome) => [el("span", { class: "narrow quiet" }, "No answer since "), when(outcome.since), " ", outcome.flagged && badge("unknown", "over a day")] },
+      { name: "Asked", align: "full", cell: ({ tries }) => [el("span", { class: "narrow quiet" }, "Asked "), el("span", { class: "number" }, count(tries, "time"))] },
+      { name: "Next look", align: "full", cell: (outcome) => [el("span", { class: "narrow quiet" }, "Next look "), clock(outcome.next_look_at)] },
+    ], outcomes, { caption: "What has no answer from the acquirer", testId: "unknown-table", rowTestId: "unknown-row" }));
+}
+
+/** A time within minutes of now, which needs no date. */
+function clock(iso) {
+  return el("time", { datetime: iso, title: utc(iso) }, clockFormat.format(new Date(iso)));
+}
+
+/** What the acquirer knows it by: the payment's id, or the refund's with its payment. */
+function reference(outcome, merchantId) {
+  const id = el("code", {}, outcome.id);
+  if (outcome.merchant_id !== merchantId) return [id, el("div", { class: "quiet hint" }, `of ${outcome.merchant_id}`)];
+  if (outcome.kind === "payment") return el("a", { class: "row-link", href: `/dashboard/payments/${outcome.id}` }, id);
+  return [el("a", { class: "row-link", href: `/dashboard/refunds/${outcome.id}` }, id),
+    el("div", { class: "quiet hint" }, "of ", link(`/payments/${outcome.payment_id}`, el("code", {}, outcome.payment_id)))];
 }
 
 /* --- the last hour --------------------------------------------------------------------------------- */

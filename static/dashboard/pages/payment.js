@@ -53,6 +53,7 @@ export async function page(context) {
         [payment.method === "upi" ? "UPI" : "Card", `${instrument(payment)}${payment.flow && payment.flow !== "collect" ? ` (${payment.flow})` : ""}`],
         ["Created", when(payment.created_at, "exact", { "data-test-id": "created-at" })],
         ["Captured", payment.captured ? moneyOf(payment.amount_captured, payment.currency) : null],
+        ["Fee", payment.fee ? moneyOf(payment.fee, payment.currency) : null],
         ["Refunded", payment.amount_refunded ? moneyOf(payment.amount_refunded, payment.currency) : null],
         ["Held until", payment.hold_expires_at && when(payment.hold_expires_at)],
         ["Error", payment.error_code && el("code", {}, `${payment.error_code} / ${payment.error_reason}`)],

@@ -1,0 +1,31 @@
+"""`flask verify`: prove that money, history and work are right, now."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from commands.gateway import gateway
+from models.verification import SHOWN_MAX, Verification
+
+
+@click.command()
+def verify() -> None:
+    """Prove that money, history and work are right. Prints each break, and exits with 1 if there is one.
+
+    It reads everything once and holds nobody up. The clock does the same every night.
+    """
+    with gateway():
+        findings = Verification.run()
+    if findings is None:
+        raise click.ClickException("Another verification is running.")
+    for finding in findings:
+        click.echo(f"{click.style('broken', fg='red') if finding.count else 'proven'}  {finding.check.says}")
+        for each in finding.breaks:
+            click.echo(f"        {each.subject}: {each.words}")
+        if finding.count > SHOWN_MAX:
+            click.echo(f"        ... and {finding.count - SHOWN_MAX} more")
+    count = sum(finding.count for finding in findings)
+    click.echo(f"{count or 'no'} break{'' if count == 1 else 's'}")
+    sys.exit(1 if count else 0)
