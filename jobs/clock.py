@@ -9,6 +9,7 @@ drains the queues itself. Less often, it sweeps; and once a night it proves that
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -40,6 +41,7 @@ SWEEP_BATCH = 500  # rows a sweep: a backlog is worked off in several short tran
 PATIENCE_S = 5.0  # Redis silent, or rows due, for so long: the clock does the work itself
 BREAKS_LOGGED = 20  # of one check: the command prints them all
 RETRY_S = 1.0  # after a database error, and between attempts to become the clock
+HANGS_S = 8.0  # a clock that does not tick for so long is none: far longer than a tick, or a sweep
 CLOCK_LOCK = 7_264_001  # the advisory lock that elects the clock; any number that nobody else uses
 
 WORKS: tuple[Work, ...] = (PAYMENTS, REFUNDS, WEBHOOKS)
@@ -106,6 +108,9 @@ class Clock:
         connection.detach()  # from the pool: when it is closed, the lock is really given up
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": CLOCK_LOCK}):
             return
+        # One that hangs, or is suspended, lets go of the lock too. The name is for pg_stat_activity.
+        connection.execute(text(f"SET idle_session_timeout = '{HANGS_S:g}s'"))
+        connection.execute(text(f"SET application_name = 'gateway clock {os.getpid()}'"))
         log.info("this process is the clock now")
         while not stopping.is_set():
             connection.execute(text("SELECT 1"))  # raises when the lock's connection is gone

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -53,13 +53,18 @@ CERTIFICATE_ERRORS = {
 
 @dataclass(frozen=True)
 class Post:
-    """One request, all but its time. Each secret signs it; none: the endpoint is switched off."""
+    """One request. Each secret signs it; none: the endpoint is switched off.
+
+    `timestamp_s` is signed with it. Receivers take one that is minutes off for a replay, so workers give it
+    by the database's clock: their own may be wrong.
+    """
 
     url: str
     message_id: str
     body: bytes
     secrets: tuple[str, ...]
     allow_private: bool
+    timestamp_s: int = field(default_factory=lambda: int(time.time()))
 
 
 def post(message: Post) -> AttemptResult:
@@ -285,14 +290,13 @@ def _session(allow_private: bool) -> requests.Session:
 
 
 def _headers(message: Post) -> dict[str, str]:
-    timestamp_s = int(time.time())
-    standard = (message.message_id, timestamp_s, message.body)
+    standard = (message.message_id, message.timestamp_s, message.body)
     return {
         "Content-Type": "application/json; charset=utf-8",
         "Accept-Encoding": "identity",
         "User-Agent": USER_AGENT,
         "webhook-id": message.message_id,
-        "webhook-timestamp": str(timestamp_s),
+        "webhook-timestamp": str(message.timestamp_s),
         "webhook-signature": " ".join(standard_signature(secret, *standard) for secret in message.secrets),
         "X-Webhook-Signature": hex_signature(message.secrets[0], message.body),  # the newest secret's
     }

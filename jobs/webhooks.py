@@ -10,7 +10,7 @@ from sqlalchemy.orm import joinedload
 from config import settings
 from jobs.posting import Post, post
 from jobs.work import DUE, Work
-from models.base import db
+from models.base import db, now
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
 
@@ -85,6 +85,7 @@ class WebhookWork(Work[Post, AttemptResult]):
                     body=delivery.event.payload.encode(),
                     secrets=endpoint.live_secrets if endpoint.enabled else (),
                     allow_private=settings.webhook_allow_private,
+                    timestamp_s=int(now().timestamp()),
                 ),
             )
 

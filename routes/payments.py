@@ -12,6 +12,7 @@ from sqlalchemy import Select, select
 
 from config import settings
 from jobs.payments import PAYMENTS, app_acquirer
+from models.base import db
 from models.errors import bad_request
 from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
@@ -226,7 +227,7 @@ def ask_acquirer_now(payment: Payment) -> Any:
     operation = payment.operation
     commit_on_the_way()
     PAYMENTS.run_one(payment.id)
-    payment = Payment.of_merchant(payment.merchant_id, payment.id)
+    db.session.refresh(payment)  # a worker may have been quicker, and the session still holds the wish
     if payment.operation is not None:
         return payment, 202
     if not payment.captured and payment.status != "voided":

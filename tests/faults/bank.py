@@ -77,11 +77,12 @@ class HttpBank:
 
 @dataclass
 class BankServer:
-    """One that runs. `latency_s` is how long it thinks over a request."""
+    """One that runs. `latency_s` is how long it thinks over a request, `times` how often that arrives."""
 
     url: str
     bank: Bank
     latency_s: Callable[[Ask], float] = lambda _ask: 0.0
+    times: Callable[[Ask], int] = lambda _ask: 1
     waiting: Counter[int] = field(default_factory=Counter)  # requests that wait for an answer, by who asks
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -91,7 +92,10 @@ class BankServer:
             self._changed.notify_all()
         try:
             time.sleep(self.latency_s(ask))
-            return self.bank.lookup(ask) if looked_up else getattr(self.bank, ask.operation)(ask)
+            if looked_up:
+                return self.bank.lookup(ask)
+            results = [getattr(self.bank, ask.operation)(ask) for _ in range(self.times(ask))]
+            return results[-1]
         finally:
             with self._changed:
                 self.waiting[pid] -= 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,12 +70,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def write(page: Path = PAGE) -> None:
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+def put(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks."""
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":
-    write()
-    sys.exit(0)
+    put(PAGE, BEGIN, END, table())

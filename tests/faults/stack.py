@@ -21,13 +21,14 @@ from redis import Redis
 
 import local
 from config import ROOT
+from jobs.clock import CLOCK_LOCK
 from tests.conftest import settings_of, temporary_folder
 from tests.faults.bank import BankServer, running_bank
 from tests.processes import Running, environ_of, free_ports, start, wait_until
 
 STOP_S = 20
-CLOCK_LOCK_HOLDER = """
-    SELECT a.pid, a.client_port, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+CLOCK = """
+    SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted"""
 
 
@@ -111,21 +112,20 @@ class Stack:
         alive = self.query("SELECT pid FROM workers WHERE beat_at > now() - interval '5 seconds'")
         return {pid for (pid,) in alive if psutil.pid_exists(pid)}
 
-    def clock(self) -> int:
-        """The process id of the worker command's clock: its child that is no worker."""
-        children = {child.pid for child in self.children()["worker"].children()}
-        (clock,) = wait_until(lambda: children - self.workers())
-        return clock
+    def clock(self) -> int | None:
+        """The process id of the clock that holds the lock, by its own word."""
+        names = self.query(CLOCK, CLOCK_LOCK)
+        return int(names[0][0].split()[-1]) if names else None
 
     def web_workers(self) -> set[int]:
         return {child.pid for child in self.children()["web"].children()}
 
     def memory_mb(self) -> dict[str, float]:
-        """What the gateway's own processes hold, by what they are."""
+        """What the gateway's own processes hold for themselves alone, by what they are."""
         sizes = {}
         for name, process in self.children().items():
             each = [process, *process.children(recursive=True)]
-            sizes[name] = sum(one.memory_info().rss for one in each) / 2**20
+            sizes[name] = sum(one.memory_full_info().uss for one in each) / 2**20
         return sizes
 
     # --- its servers -------------------------------------------------------------------------------
