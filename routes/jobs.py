@@ -11,6 +11,7 @@ from sqlalchemy import select
 from models import workload
 from models.base import Timestamp, db
 from models.unknown import KINDS, LISTED_MAX, UNKNOWN_FLAGGED_AFTER, count_unknown, unknown_outcomes
+from models.verification import Verification
 from models.workers import Worker
 from routes.auth import authenticated
 from routes.fields import Blueprint
@@ -79,11 +80,22 @@ class UnknownSchema(Schema):
     )
 
 
+class VerificationSchema(Schema):
+    """The last proof that money, history and work are right, as `flask verify` or the clock made it."""
+
+    finished_at = Timestamp()
+    breaks = fields.Integer()
+
+
 class JobsSchema(Schema):
     scope = fields.String(metadata={"enum": ["merchant", "gateway"]})
     workers_alive = fields.Integer()
     workers = fields.List(
         fields.Nested(WorkerProcessSchema), metadata={"description": "For operators alone."}
+    )
+    verification = fields.Nested(
+        VerificationSchema,
+        metadata={"description": "For operators alone; absent before the first one."},
     )
     queues = fields.Nested(WorkQueuesSchema)
     minutes = fields.List(fields.Nested(MinuteSchema), metadata={"description": "The last hour."})
@@ -108,6 +120,8 @@ def get_jobs():
     }
     if g.is_operator:
         jobs["workers"] = db.session.scalars(select(Worker).where(Worker.lives()).order_by(Worker.id)).all()
+        if latest := Verification.latest():
+            jobs["verification"] = latest
     return jobs
 
 

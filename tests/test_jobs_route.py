@@ -13,7 +13,7 @@ from flask import Flask
 from models.base import isoformat
 from models.unknown import LISTED_MAX
 from models.workers import ALIVE_S
-from tests.conftest import Api, Dashboard, drain_all, found, in_sql, made, refused
+from tests.conftest import Api, Dashboard, breaks, drain_all, found, in_sql, made, refused
 from tests.receiver import Receiver
 
 NOTHING = {"due": 0, "running": 0, "later": 0, "done": 0, "failed": 0, "oldest_due_at": None}
@@ -310,6 +310,13 @@ def test_a_merchant_sees_its_own_work_and_an_operator_the_whole_gateways(
         assert {queue: answer["queues"][queue]["done"] for queue in QUEUES} == dict.fromkeys(QUEUES, done)
         assert [answer["queues"][queue]["due"] for queue in QUEUES] == [due, 0, due]
         assert sums(client) == dict.fromkeys(QUEUES, done)
+
+
+def test_the_last_verification_is_for_operators(app: Flask, dashboard: Dashboard, api: Api) -> None:
+    assert "verification" not in jobs(dashboard)
+    assert breaks(app) == []
+    assert jobs(dashboard)["verification"]["breaks"] == 0
+    assert "verification" not in jobs(api)
 
 
 def test_which_workers_run_is_for_operators(

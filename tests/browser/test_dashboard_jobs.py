@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from models.unknown import LISTED_MAX
 from tests.browser.conftest import axe
 from tests.browser.dashboard import sign_in
-from tests.conftest import OTHER_EMAIL, OTHER_PASSWORD, Api, drain_all, in_sql, made
+from tests.conftest import OTHER_EMAIL, OTHER_PASSWORD, Api, breaks, drain_all, in_sql, made
 from tests.processes import wait_until
 from tests.receiver import Receiver
 from tests.test_jobs_route import add_worker, unanswered_payment, unanswered_refund, unknown_for
@@ -126,6 +126,19 @@ def test_of_many_the_oldest_are_shown_and_their_number(app: Flask, api: Api, pag
     open_jobs(page)
     expect(page.get_by_test_id("unknown-row")).to_have_count(LISTED_MAX)
     expect(page.get_by_test_id("unknown")).to_contain_text("These are the 20 oldest of 21.")
+
+
+def test_an_operator_sees_whether_all_was_proven_right(app: Flask, api: Api, page: Page) -> None:
+    api.paid()
+    open_jobs(page)
+    proof = page.get_by_test_id("verification")
+    expect(proof).to_contain_text("There was none yet.")
+    assert breaks(app) == []
+    expect(proof).to_contain_text("no breaks")
+    in_sql(app, "INSERT INTO verifications (started_at, finished_at, breaks) VALUES (now(), now(), 2)")
+    expect(proof.get_by_role("alert")).to_have_text(
+        "2 breaks: something is not as it must be. flask verify tells each."
+    )
 
 
 def test_the_last_hour_is_read_by_the_keyboard_and_as_a_table(

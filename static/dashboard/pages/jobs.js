@@ -31,6 +31,7 @@ export async function page(context) {
   const unanswered = card("No answer from the acquirer", { "data-test-id": "unknown" }, unknown);
   const chart = el("div", {});
   const workers = el("div", {});
+  const proof = el("div", {});
   let drawn = {};
 
   function draw() {
@@ -44,11 +45,12 @@ export async function page(context) {
     unanswered.hidden = !unknown.childElementCount;
     anew("minutes", chart, () => throughput(jobs.minutes));
     if (whole) anew("workers", workers, () => workersTable(jobs.workers));
+    if (whole) anew("verification", proof, () => verdict(jobs.verification));
   }
 
   /** A part drawn anew where it differs, but not under whoever reads it. */
   function anew(name, place, make) {
-    const text = JSON.stringify(jobs[name]);
+    const text = JSON.stringify(jobs[name] ?? null);
     if (drawn[name] === text || place.matches(":hover:not(:empty), :focus-within")) return;
     drawn = { ...drawn, [name]: text };
     const open = place.querySelector("details")?.open;
@@ -72,7 +74,8 @@ export async function page(context) {
     el("div", { class: "thirds" }, cards.map(({ element }) => element)),
     unanswered,
     card("The last hour", {}, el("p", { class: "quiet hint" }, "What was settled or sent in each minute: payments and refunds that got their answer, and attempts at webhooks."), chart),
-    whole && card("Workers", {}, workers));
+    whole && card("Workers", {}, workers),
+    whole && card("Verification", { "data-test-id": "verification" }, proof));
 }
 
 /* --- a queue --------------------------------------------------------------------------------------- */
@@ -149,6 +152,16 @@ function throughput(minutes) {
     axis: number,
     columns: [["Minute", (point) => point.label], ...Object.values(QUEUES).map((said, i) => [said, (point) => number(point.values[i])])],
   });
+}
+
+/* --- the proof ------------------------------------------------------------------------------------- */
+
+function verdict(last) {
+  if (!last) return el("p", { class: "quiet" }, "There was none yet. The clock makes one by itself.");
+  const found = last.breaks
+    ? el("p", { class: "notice bad", role: "alert" }, `${count(last.breaks, "break")}: something is not as it must be. `, el("code", {}, "flask verify"), " tells each.")
+    : el("p", {}, badge("success", "no breaks"), " Every posting sums to zero, every balance is what was captured less fees and refunds, every change has its event.");
+  return [found, el("p", { class: "quiet hint" }, "The whole database was gone through ", when(last.finished_at, "exact"), ". It is done every night, and whenever you call ", el("code", {}, "flask verify"), ".")];
 }
 
 /* --- the workers ----------------------------------------------------------------------------------- */
