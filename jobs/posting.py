@@ -37,6 +37,7 @@ CONNECT_TIMEOUT_S = 5  # the name's lookup included
 TOTAL_TIMEOUT_S = 10
 RESPONSE_READ_BYTES = 65_536  # what a receiver may answer before we hang up
 RESPONSE_KEPT_CHARS = 4096
+RESPONSE_KEPT_BYTES = 4 * RESPONSE_KEPT_CHARS  # UTF-8 takes no more
 ANSWER_MAX_BYTES = 131_072  # on the wire, with headers, trailers and interim answers: no honest one has more
 POOLED_ENDPOINTS = 256  # servers whose connections are kept open in one process
 POOLED_CONNECTIONS = 16  # to one of them
@@ -304,16 +305,18 @@ def _headers(message: Post) -> dict[str, str]:
 
 def _read(response: requests.Response) -> str:
     """The first characters of the answer, as they came: nothing is unpacked, nothing is read to its end."""
-    received = b""
+    kept, received_bytes = b"", 0
     try:
         for chunk in response.raw.stream(8192, decode_content=False):
-            received += chunk
-            if len(received) >= RESPONSE_READ_BYTES:
+            received_bytes += len(chunk)
+            if len(kept) < RESPONSE_KEPT_BYTES:  # what is not kept is not held either: many answer at once
+                kept += chunk
+            if received_bytes >= RESPONSE_READ_BYTES:
                 break
     except Exception as error:
         if not any(isinstance(cause, EndlessAnswer) for cause in _causes(error)):
             raise
-    return received.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS]
+    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS]
 
 
 def _retry_after_s(response: requests.Response) -> int | None:

@@ -121,12 +121,11 @@ class Stack:
         return {child.pid for child in self.children()["web"].children()}
 
     def memory_mb(self) -> dict[str, float]:
-        """What the gateway's own processes hold for themselves alone, by what they are."""
-        sizes = {}
-        for name, process in self.children().items():
-            each = [process, *process.children(recursive=True)]
-            sizes[name] = sum(one.memory_full_info().uss for one in each) / 2**20
-        return sizes
+        """What the gateway's own processes hold, by what they are; what they share is counted once."""
+        return {
+            name: sum(memory_mb(each) for each in (process, *process.children(recursive=True)))
+            for name, process in self.children().items()
+        }
 
     # --- its servers -------------------------------------------------------------------------------
 
@@ -183,6 +182,11 @@ class Stack:
         started = time.monotonic()
         wait_until(condition, timeout_s)
         return time.monotonic() - started
+
+
+def memory_mb(process: psutil.Process) -> float:
+    """What it holds; of what it shares with others, its part."""
+    return process.memory_full_info().pss / 2**20
 
 
 @contextmanager

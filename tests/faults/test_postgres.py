@@ -20,12 +20,14 @@ def test_postgres_restarted_immediately_under_load(
 ) -> None:
     chance = random.Random(seed)
     bank.latency_s = lambda _ask: chance.uniform(0.02, 0.2)
+    took_s = 0.0
     with shop.open(rate=40):
         for restart in range(RESTARTS):
             wait_until(lambda: len(shop.book) >= 200 * (restart + 1), 120)  # noqa: B023
-            gateway.restart_postgres()
             since = time.monotonic()
-            took_s = gateway.seconds_until(lambda: gateway.running.health()["status"] == "healthy", 30)
+            gateway.restart_postgres()
+            wait_until(lambda: gateway.running.health()["status"] == "healthy", 30)
+            took_s = max(took_s, time.monotonic() - since)
         wait_until(lambda: len(shop.book) >= 200 * (RESTARTS + 1), 120)
     assert shop.repeated > 0
     conclude(
@@ -35,5 +37,5 @@ def test_postgres_restarted_immediately_under_load(
         since=since,
         limit_s=LEASE_S + 30,
         load=f"{len(shop.book)} payments at 40/s",
-        remark=f"healthy again after {took_s:.1f} s",
+        remark=f"healthy again within {took_s:.1f} s",
     )
