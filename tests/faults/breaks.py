@@ -21,7 +21,7 @@ from tests.faults.report import PAGE, put
 BEGIN, END = "<!-- begin: made by `make breaks` -->", "<!-- end -->"
 CORE = (
     *("work", "races", "ledger", "refunds", "payments_capture", "idempotency", "unknown", "acquirer_choice"),
-    *("webhooks", "crashes", "model_based"),
+    *("webhooks", "crashes"),
 )
 NAMED_MAX = 3  # tests that are named in the table, of those that caught it
 LIMIT_S = 900
