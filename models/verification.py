@@ -260,7 +260,9 @@ STUCK = Check(
     SELECT id, format('is not expired, though its time ended at %s', expires_at) FROM orders o
     WHERE status IN ('created', 'attempted') AND expires_at < now() - make_interval(secs => :late_sweep_s)
       AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id
-                      AND p.status IN ('pending', 'requires_action', 'success'))
+                      AND (p.status IN ('pending', 'requires_action', 'success')
+                           -- One that ended just now has held it up.
+                           OR p.updated_at > now() - make_interval(secs => :late_sweep_s)))
     """,
 )
 

@@ -27,6 +27,7 @@ from tests.faults.bank import BankServer, running_bank
 from tests.processes import Running, environ_of, free_ports, start, wait_until
 
 STOP_S = 20
+RECOVERY_S = 90  # on a machine that is busy with the load of the test
 CLOCK = """
     SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted"""
@@ -145,7 +146,17 @@ class Stack:
         assert postmaster is not None
         postmaster.send_signal(signal.SIGQUIT)
         assert not local.wait_for_end([postmaster], STOP_S)
-        local.embedded().get_server(self.database.data_dir / "postgres").ensure_postgres_running()
+        server = local.embedded().get_server(self.database.data_dir / "postgres")
+
+        def runs() -> bool:
+            with suppress(
+                subprocess.TimeoutExpired
+            ):  # it is patient for 10 s, and a recovery may take longer
+                server.ensure_postgres_running()
+                return True
+            return False
+
+        wait_until(runs, RECOVERY_S)
 
     # --- its state ---------------------------------------------------------------------------------
 
