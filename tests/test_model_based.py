@@ -13,6 +13,7 @@ failing example replays and shrinks, as far as threads allow it. To run one agai
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -334,7 +335,7 @@ class Gateway(RuleBasedStateMachine):
         self.keyed: list[Request] = []
         self.zombies: list[Zombie] = []
         self.passed_s = self.neglected_s = 0
-        self.keys = 0
+        self.numbered = 0
         self.told: list[str] = []
         self.shown = State()
         self._before = sys.exc_info()[1]
@@ -606,8 +607,8 @@ class Gateway(RuleBasedStateMachine):
     def _events_tell_the_way(self) -> None:
         """The events of each payment tell of one legal way to where it is."""
         ways: dict[str, list[str]] = {}
-        for each in reversed(self._all("events")):
-            if payment := each["data"].get("payment"):
+        for (payload,) in rows_of(self.app, "SELECT payload FROM events ORDER BY seq"):
+            if payment := json.loads(payload)["data"].get("payment"):
                 ways.setdefault(payment["id"], []).append(payment["status"])
         for payment in self.state.payments.values():
             way = ways[payment.id]
@@ -617,13 +618,13 @@ class Gateway(RuleBasedStateMachine):
 
     def _deliveries_came_to_an_end(self) -> None:
         attempts = len(self.app.config["GATEWAY"].webhook_retry_schedule_s)
-        payloads = dict(in_pairs(self.app, "SELECT id, payload FROM events"))
-        rows = in_pairs(
+        payloads = dict(rows_of(self.app, "SELECT id, payload FROM events"))
+        deliveries = rows_of(
             self.app,
             "SELECT url, event_id, d.status, attempts, last_error FROM webhook_deliveries d "
             "JOIN webhook_endpoints e ON e.id = endpoint_id",
         )
-        for url, event_id, status, tried, error in rows:
+        for url, event_id, status, tried, error in deliveries:
             if status == "success":
                 assert self.shop.accepted[url, event_id] == payloads[event_id]
             else:
@@ -672,8 +673,8 @@ class Gateway(RuleBasedStateMachine):
         return self.keyed[-1]
 
     def _new_key(self) -> str:
-        self.keys += 1
-        return f"key-{self.keys}"
+        self.numbered += 1
+        return f"key-{self.numbered}"
 
     def _things(self, verb: str) -> tuple[list[Any], list[Any]]:
         """All that the verb could be about, and what is fit for it; of both, the best at the end."""
@@ -972,7 +973,7 @@ def unexplained(before: State, done: list[tuple[Request, Answer]], step: Step) -
     return "\n".join(lines)
 
 
-def in_pairs(app: Flask, statement: str) -> list[Any]:
+def rows_of(app: Flask, statement: str) -> list[Any]:
     """The rows that one statement gives."""
     with app.app_context():
         return list(db.session.execute(text(statement)).all())
