@@ -118,7 +118,7 @@ def caught_by(each: Break) -> list[str]:
             command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=LIMIT_S
         )
     print(f"{each.words}: {done.stdout.strip().splitlines()[-1]}", flush=True)
-    return re.findall(r"^(?:FAILED|ERROR) tests/(\S+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    return re.findall(r"^(?:FAILED|ERROR) tests/(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
 
 
 def main() -> int:
