@@ -21,7 +21,7 @@ def test_a_crash_at_every_statement(tmp_path: Path) -> None:
     points = [int(each.attrib["value"]) for each in properties if each.attrib["name"] == "points"]
     keep(
         Row(
-            17,
+            16,
             "A crash (`SIGKILL`) at every statement and commit of settle, refund, capture, void, deliver, "
             "begin and sweep",
             f"{sum(points)} times, in {len(points)} acts",
