@@ -117,6 +117,7 @@ class Kept:
     at_s: float
     answer: Answer | None = None
     made: str | None = None  # what the answer that nobody got tells of
+    coming: Answer | None = None  # what the first request keeps in the end, after others met its reservation
 
     def leaves_free(self, request: Request, now_s: float) -> bool:
         """Whether this request is treated as if it were the first."""
@@ -128,6 +129,11 @@ class Kept:
         if self.answer is not None:
             return answer.replayed and (answer.status, answer.body) == (self.answer.status, self.answer.body)
         return answer.replayed and answer.status < 300 and answer.body["id"] == self.made
+
+    @property
+    def in_the_end(self) -> Kept:
+        """Once the request that is bound to it is over."""
+        return self if self.coming is None else replace(self, answer=self.coming, coming=None)
 
 
 class Book(Protocol):
@@ -307,6 +313,8 @@ class State:
                 yield self
         elif kept is None or kept.leaves_free(request, step.now_s):
             yield from self._answered_anew(request, answer, step)
+            if kept is not None and kept.coming is not None and kept.in_the_end.explains(answer):
+                yield self._with(keys={kept.request.key or "": kept.in_the_end})
         elif answer.status == 503 and step.broken:
             yield self
         elif request.differs_from(kept.request):
@@ -351,7 +359,8 @@ class State:
             yield after._with(keys={request.key: Kept(request, step.now_s, answer)})
         # Of several transactions, the first reserves the key: others may meet that before there is an answer.
         if began or (step.together and request.asks_acquirer):
-            yield after._with(keys={request.key: Kept(request, step.now_s)})
+            coming = None if began else answer
+            yield after._with(keys={request.key: Kept(request, step.now_s, coming=coming)})
 
     def _accepted(self, request: Request, made: str, step: Step) -> State:
         """After a request that took effect, or that found its effect already there."""
@@ -434,7 +443,7 @@ class State:
                 return None
             if not all(_leads(before[each], after[each], moves, step) for each in before):
                 return None
-        return replace(seen, keys=self.keys)
+        return replace(seen, keys={key: kept.in_the_end for key, kept in self.keys.items()})
 
     @staticmethod
     def _moves_of_order(order: Order, step: Step) -> Iterator[Order]:

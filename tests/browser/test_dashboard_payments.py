@@ -188,11 +188,13 @@ def test_all_that_happened_is_told_in_order(api: Api, page: Page, receiver: Rece
     found(api.get(f"/payments/{payment['id']}"))
     sign_in(page, path=f"/dashboard/payments/{payment['id']}")
     timeline = page.get_by_test_id("timeline")
+    delivered = timeline.get_by_role("link", name="Webhook payment.captured: delivered")
+    expect(delivered).to_be_visible()
     told = [item.split("\n")[0] for item in timeline.get_by_role("listitem").all_inner_texts()]
     own = [line for line in told if not line.startswith("Webhook")]
     assert own == ["Payment begun", "Acquirer: approved", "Approved", "Captured", "Order paid"]
     assert "Webhook payment.captured: delivered" in told
-    timeline.get_by_role("link", name="Webhook payment.captured: delivered").click()
+    delivered.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("payment.captured")
 
 
