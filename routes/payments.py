@@ -224,12 +224,14 @@ def void_payment(payment_id):
 
 def ask_acquirer_now(payment: Payment) -> Any:
     """Commit the wish, then do its work in this request. If we die on the way, a worker takes it over."""
-    operation = payment.operation
+    operation, amount = payment.operation, payment.operation_amount
     commit_on_the_way()
     PAYMENTS.run_one(payment.id)
     db.session.refresh(payment)  # a worker may have been quicker, and the session still holds the wish
-    if payment.operation is not None:
+    # And since it was settled, another request may have had its wish: what it did is no answer to ours.
+    if (payment.operation, payment.operation_amount) == (operation, amount):
         return payment, 202
-    if not payment.captured and payment.status != "voided":
+    done = payment.status == "voided" if operation == "void" else payment.amount_captured == amount
+    if not done:
         raise bad_request(f"The acquirer refused the {operation}.", reason=f"{operation}_refused")
     return payment

@@ -97,6 +97,44 @@ def test_a_refused_void_leaves_the_approval_as_it_was(api: Api, acquirer: Script
     assert found(api.post(f"/payments/{payment['id']}/capture"))["captured"] is True
 
 
+@pytest.mark.parametrize(
+    ("wish", "body", "overtaker", "its_body"),
+    [
+        ("capture", {"amount": 9000}, "capture", {"amount": 10000}),
+        ("capture", {"amount": 9000}, "void", {}),
+        ("void", {}, "capture", {}),
+    ],
+)
+@pytest.mark.parametrize("its_answer", [None, Unknown()])
+def test_a_refusal_is_told_whatever_another_request_did_by_then(
+    api: Api,
+    acquirer: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    wish: str,
+    body: dict[str, int],
+    overtaker: str,
+    its_body: dict[str, int],
+    its_answer: Result | None,
+) -> None:
+    payment = api.paid(capture="manual")
+    acquirer.answers = {wish: [DECLINED]}
+    run_one = PAYMENTS.run_one
+    others: list[int] = []
+
+    def run_and_be_overtaken(row_id: str) -> None:
+        run_one(row_id)
+        monkeypatch.setattr(PAYMENTS, "run_one", run_one)
+        if its_answer is not None:
+            acquirer.answers[overtaker] = [its_answer]
+        others.append(api.post(f"/payments/{payment['id']}/{overtaker}", its_body).status_code)
+
+    monkeypatch.setattr(PAYMENTS, "run_one", run_and_be_overtaken)
+    answer = api.post(f"/payments/{payment['id']}/{wish}", body)
+    assert refused(answer, 400, "BAD_REQUEST_ERROR")["reason"] == f"{wish}_refused"
+    assert others == [200 if its_answer is None else 202]
+
+
 def test_a_capture_without_a_definite_answer_is_accepted_and_looked_up(
     api: Api, acquirer: Scripted, make_due: Callable[[str], None]
 ) -> None:
