@@ -25,6 +25,7 @@ from playwright.sync_api import (
 
 from config import ROOT
 from tests.conftest import Api, drain_all
+from tests.processes import wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -56,11 +57,15 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Watch:
-    """What the pages did beside what they show: whom they spoke to, and what they complained of."""
+    """What the pages did beside what they show: whom they spoke to, and what they complained of.
+
+    The browser may be late with a complaint: a test says which ones it allows, or waits for one.
+    """
 
     origins: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    allowed: tuple[str, ...] = ()
 
     def page(self, page: Page) -> None:
         page.on("request", self.request)
@@ -76,6 +81,18 @@ class Watch:
     def console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
+
+    def allow(self, *parts: str) -> None:
+        """Whatever complaint has one of these in it, before this or after, is of what the test is about."""
+        self.allowed += parts
+
+    def wait_for(self, page: Page, part: str) -> None:
+        """Until there is such a complaint, which is allowed then."""
+        self.allow(part)
+        wait_until(lambda: page.evaluate("0") == 0 and any(part in c for c in self.complaints))
+
+    def not_allowed(self) -> list[str]:
+        return [c for c in self.complaints if not any(part in c for part in self.allowed)]
 
 
 @pytest.fixture
@@ -100,7 +117,7 @@ def new_context(browser: Browser, live: str, watch: Watch) -> Iterator[NewContex
             return context
 
         yield make
-    assert watch.complaints == []
+    assert watch.not_allowed() == []
 
 
 @pytest.fixture

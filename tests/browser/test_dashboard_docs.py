@@ -309,7 +309,7 @@ def test_a_secret_is_filled_in_after_the_password_and_taken_out_after_a_minute(
     page.clock.run_for(1000)
     expect(snippet).to_contain_text("<your secret>")
     assert "secret_other" not in page.content()
-    watch.complaints.clear()  # what was asked just then seems to have taken a minute
+    watch.allow("net::ERR_")  # what was asked just then seems to have taken a minute
 
 
 def test_another_endpoint_is_chosen(api: Api, page: Page) -> None:
@@ -500,8 +500,7 @@ def test_a_gateway_that_fails_is_said_so_and_asked_again(api: Api, page: Page, w
     page.unroute("**/api/v1/orders*")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_test_id("api-docs")).to_be_visible()
-    assert [c for c in watch.complaints if "503" not in c] == []
-    watch.complaints.clear()
+    watch.allow("status of 503")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -71,13 +71,6 @@ def change_password(page: Page, current: str, chosen: str, again: str | None = N
     form.get_by_role("button", name="Change password").click()
 
 
-def only(page: Page, watch: Watch, *statuses: int) -> None:
-    """The browser complained of answers with these statuses, as it does, and of nothing else."""
-    page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")  # it may be late with it
-    assert [c for c in watch.complaints if not any(str(status) in c for status in statuses)] == []
-    watch.complaints.clear()
-
-
 # --- the business --------------------------------------------------------------------------------
 
 
@@ -136,7 +129,7 @@ def test_what_is_refused_is_told_at_its_field_and_nothing_is_saved(
         control.fill(before)
         expect(form.get_by_text(said)).to_be_hidden()
     assert found(api.get("/merchant"))["name"] == "Test Merchant"
-    only(settings, watch, 400)
+    watch.allow("status of 400")
 
 
 @pytest.mark.parametrize(("colour", "text"), [("#ffcc00", "rgb(0, 0, 0)"), ("#1a1a6e", "rgb(255, 255, 255)")])
@@ -174,7 +167,7 @@ def test_another_password_signs_out_every_other_browser(
     sign_in(elsewhere, password=NEW_PASSWORD)
     settings.reload()
     expect(settings.get_by_test_id("dashboard")).to_be_visible()
-    only(settings, watch, 401)
+    watch.allow("status of 401")
 
 
 def test_a_wrong_current_password_is_told_at_its_field(settings: Page, watch: Watch) -> None:
@@ -186,7 +179,7 @@ def test_a_wrong_current_password_is_told_at_its_field(settings: Page, watch: Wa
     expect(settings.get_by_label("New password")).to_have_accessible_description(
         re.compile("Is too easy to guess.")
     )
-    only(settings, watch, 400, 403)
+    watch.allow("status of 400", "status of 403")
 
 
 def test_too_many_wrong_ones_are_told_at_the_field(app: Flask, settings: Page, watch: Watch) -> None:
@@ -196,7 +189,7 @@ def test_too_many_wrong_ones_are_told_at_the_field(app: Flask, settings: Page, w
     expect(settings.get_by_label("Current password")).to_have_accessible_description(
         re.compile("Too many wrong passwords")
     )
-    only(settings, watch, 403, 429)
+    watch.allow("status of 403", "status of 429")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +244,7 @@ def test_signing_out_everywhere_is_asked_and_ends_every_session(
     expect(elsewhere.get_by_test_id("login-form")).to_be_visible()
     settings.reload()
     expect(settings.get_by_test_id("login-form")).to_be_visible()
-    only(settings, watch, 401)
+    watch.allow("status of 401")
     assert found(api.get("/merchant"))["id"] == TEST_MERCHANT_ID
 
 
@@ -325,7 +318,7 @@ def test_a_list_that_cannot_be_had_leaves_the_rest_usable(api: Api, page: Page, 
     page.unroute("**/api/v1/sessions*")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_test_id("session-row")).to_have_count(1)
-    only(page, watch, 503)
+    watch.allow("status of 503")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -351,4 +344,4 @@ def test_nothing_is_wrong_with_any_state_in_any_look(
     page.get_by_test_id("sign-out-everywhere").click()
     wrong += axe(page)
     assert wrong == []
-    only(page, watch, 400, 403)
+    watch.allow("status of 400", "status of 403")
