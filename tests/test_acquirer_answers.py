@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
 
 from jobs.acquirers import Approved, Ask, Declined, NeedsAction, Result, Unknown
-from jobs.payments import PAYMENTS, app_acquirer
+from jobs.payments import PAYMENTS
 from models.instruments import Card
 from tests.conftest import Api, drain_all, found, made, refused
 
@@ -55,13 +55,9 @@ class Scripted:
 
 
 @pytest.fixture
-def acquirer(app: Flask) -> Iterator[Scripted]:
-    with app.app_context():
-        before = app_acquirer()
-    scripted = Scripted()
-    app.extensions["acquirer"] = scripted
-    yield scripted
-    app.extensions["acquirer"] = before
+def acquirer(app: Flask) -> Scripted:
+    app.extensions["acquirer"] = scripted = Scripted()
+    return scripted
 
 
 def test_an_unknown_authorization_is_looked_up_and_never_asked_again(

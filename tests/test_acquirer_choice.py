@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from flask import Flask
 
@@ -17,11 +15,10 @@ pytestmark = pytest.mark.usefixtures("proven")
 
 
 @pytest.fixture
-def bank(app: Flask) -> Iterator[Bank]:
+def bank(app: Flask) -> Bank:
     """Another acquirer than the simulator, with a book of its own."""
     app.extensions["acquirer"] = bank = Bank()
-    yield bank
-    del app.extensions["acquirer"]
+    return bank
 
 
 def test_it_is_the_simulator_unless_told_otherwise() -> None:

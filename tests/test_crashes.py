@@ -253,13 +253,13 @@ def nursery(environ: dict[str, str], book: Path) -> Iterator[Nursery]:
 def shop(app: Flask, api: Api, environ: dict[str, str], nursery: Nursery, book: Path) -> Iterator[Shop]:
     settings = settings_of(environ | SETTINGS)
     bank = BookedBank(settings, book)
-    before = app.config["GATEWAY"], app.extensions["acquirer"]
+    before = app.config["GATEWAY"]
     app.config["GATEWAY"], app.extensions["acquirer"] = settings, bank
     book.write_text("")
     with running_receiver() as accepts, running_receiver() as refuses:
         refuses.answers = [500] * 1000  # more than it will ever be asked
         yield Shop(app, api, nursery, bank, book, accepts, refuses)
-    app.config["GATEWAY"], app.extensions["acquirer"] = before
+    app.config["GATEWAY"] = before
 
 
 # --- acts: each is brought to its beginning, in several runs ------------------------------------------

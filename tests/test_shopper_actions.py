@@ -265,14 +265,13 @@ def test_an_answer_beats_a_look_up_that_began_before_it(
 
 
 def test_in_test_mode_a_code_needs_no_phone(app: Flask, api: Api, environ: dict[str, str]) -> None:
-    before = app.config["GATEWAY"], app.extensions.pop("acquirer", None)
+    before = app.config["GATEWAY"]
     app.config["GATEWAY"] = settings_of(environ | {"TEST_MODE": "true", "TEST_PROCESSING_DELAY": "0"})
     try:
         payment = made(api.post("/payments", {"order_id": api.order()["id"], "method": "upi", "flow": "qr"}))
         assert settled(api, payment["id"]) == ("success", None, None)
     finally:
-        app.config["GATEWAY"] = before[0]
-        app.extensions["acquirer"] = before[1] or app.extensions["acquirer"]
+        app.config["GATEWAY"] = before
 
 
 # --- what is refused at the beginning ------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -13,7 +12,7 @@ from flask import Flask
 from sqlalchemy import text
 
 from jobs.acquirers import Approved, Ask, Result, Unknown
-from jobs.payments import PAYMENTS, app_acquirer
+from jobs.payments import PAYMENTS
 from jobs.refunds import REFUNDS
 from jobs.work import LOOK_UP_MAX_S, backoff_s
 from models.base import db
@@ -38,13 +37,9 @@ class Silent(Scripted):
 
 
 @pytest.fixture
-def acquirer(app: Flask) -> Iterator[Silent]:
-    with app.app_context():
-        before = app_acquirer()
-    silent = Silent()
-    app.extensions["acquirer"] = silent
-    yield silent
-    app.extensions["acquirer"] = before
+def acquirer(app: Flask) -> Silent:
+    app.extensions["acquirer"] = silent = Silent()
+    return silent
 
 
 @dataclass
