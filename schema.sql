@@ -4,6 +4,9 @@
 -- `created_at, seq` gives every listable table one stable order: rows of one transaction share a time,
 -- `seq` tells them apart.
 --
+-- A reference is checked by locking a row, for each row that refers to it. A merchant's row, which every change
+-- would lock, is referred to where it is chosen; what follows from an order or an endpoint repeats its merchant.
+--
 -- Work: a row that has something left to do carries `due_at` (null = nothing to do). Whoever claims it
 -- writes a fresh `claim_id`, pushes `due_at` ahead by a lease and counts `tries`; only the holder of the
 -- claim may settle it. See jobs/work.py.
@@ -248,7 +251,7 @@ CREATE TABLE ledger_entries (
     id          text PRIMARY KEY CHECK (id ~ '^led_[A-Za-z0-9]{16}$'),
     seq         bigint GENERATED ALWAYS AS IDENTITY,
     posting_id  text NOT NULL CHECK (posting_id ~ '^post_[A-Za-z0-9]{16}$'),
-    merchant_id text NOT NULL REFERENCES merchants,
+    merchant_id text NOT NULL,                      -- the payment's, by the key below
     kind        text NOT NULL CHECK (kind IN ('authorize', 'capture', 'void',
                                               'refund_requested', 'refund_processed', 'refund_failed')),
     account     text NOT NULL CHECK (account IN ('acquirer', 'merchant', 'acquirer_hold', 'merchant_hold',
@@ -264,29 +267,31 @@ CREATE TABLE ledger_entries (
 );
 CREATE INDEX ledger_entries_newest ON ledger_entries (merchant_id, created_at DESC, seq DESC)
     INCLUDE (id, currency, account, kind);
-CREATE INDEX ledger_entries_posting ON ledger_entries (posting_id);
 CREATE INDEX ledger_entries_payment ON ledger_entries (payment_id);
 CREATE INDEX ledger_entries_refund ON ledger_entries (refund_id) WHERE refund_id IS NOT NULL;
 CREATE INDEX ledger_entries_balance ON ledger_entries (merchant_id, currency, account, kind) INCLUDE (amount);
 
--- Checked at commit, so that a posting's rows may be written one after the other.
-CREATE FUNCTION check_posting_balances() RETURNS trigger LANGUAGE plpgsql AS $$
+-- All rows of a posting are written by one statement, which is refused as a whole if they do not balance.
+CREATE FUNCTION check_postings_balance() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    unbalanced text;
 BEGIN
-    IF EXISTS (SELECT 1 FROM ledger_entries WHERE posting_id = NEW.posting_id
-               GROUP BY currency HAVING sum(amount) <> 0) THEN
-        RAISE EXCEPTION 'ledger posting % does not sum to zero', NEW.posting_id
+    SELECT posting_id INTO unbalanced FROM posted
+    GROUP BY posting_id, currency HAVING sum(amount) <> 0 LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'ledger posting % does not sum to zero', unbalanced
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NULL;
 END $$;
-CREATE CONSTRAINT TRIGGER ledger_entries_balanced AFTER INSERT ON ledger_entries
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_posting_balances();
+CREATE TRIGGER ledger_entries_balanced AFTER INSERT ON ledger_entries
+    REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION check_postings_balance();
 
 -- Append-only history: what happened, with the exact bytes that webhooks send.
 CREATE TABLE events (
     id          text PRIMARY KEY CHECK (id ~ '^evt_[A-Za-z0-9]{16}$'),
     seq         bigint GENERATED ALWAYS AS IDENTITY,
-    merchant_id text NOT NULL REFERENCES merchants,
+    merchant_id text NOT NULL,                      -- that of what it tells of (see models/verification.py)
     type        text NOT NULL,
     order_id    text REFERENCES orders,
     payment_id  text REFERENCES payments,
@@ -360,7 +365,7 @@ CREATE INDEX webhook_retries_newest ON webhook_retries (merchant_id, created_at 
 CREATE TABLE webhook_deliveries (
     id               text PRIMARY KEY CHECK (id ~ '^whd_[A-Za-z0-9]{16}$'),
     seq              bigint GENERATED ALWAYS AS IDENTITY,
-    merchant_id      text NOT NULL REFERENCES merchants,
+    merchant_id      text NOT NULL,                 -- the endpoint's (see models/verification.py)
     event_id         text NOT NULL REFERENCES events,
     endpoint_id      text NOT NULL REFERENCES webhook_endpoints,
     event_type       text NOT NULL,

@@ -163,7 +163,9 @@ class History:
             endpoint.disabled_reason = "it is part of a made-up history"
             endpoint.created_at = endpoint.updated_at = start
         db.session.commit()
-        return WebhookEndpoint(id=endpoint.id, events=endpoint.events, enabled=True)
+        return WebhookEndpoint(
+            id=endpoint.id, merchant_id=endpoint.merchant_id, events=endpoint.events, enabled=True
+        )
 
     def _write(self, times: Sequence[datetime], ends: Sequence[tuple[str, ...]]) -> None:
         """One batch: so many new orders, and what happens until the last of them."""

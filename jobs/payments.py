@@ -21,6 +21,7 @@ from jobs.acquirers import (
     Result,
     Unknown,
     get_acquirer,
+    is_instant,
 )
 from jobs.work import Work, backoff_s
 from models.base import now
@@ -76,6 +77,10 @@ class PaymentWork(Work[PaymentTask, Result]):
                 return data.acquirer.capture(data.ask)
             case _:
                 return data.acquirer.void(data.ask)
+
+    @property
+    def is_instant(self) -> bool:
+        return is_instant(app_acquirer())
 
     def lock(self, ids: list[str]) -> Sequence[Payment]:
         payments = super().lock(ids)

@@ -9,7 +9,17 @@ from sqlalchemy import select
 from sqlalchemy.orm.attributes import set_committed_value
 
 from jobs import answers
-from jobs.acquirers import Acquirer, Approved, Ask, Declined, NeedsAction, NotFound, Result, Unknown
+from jobs.acquirers import (
+    Acquirer,
+    Approved,
+    Ask,
+    Declined,
+    NeedsAction,
+    NotFound,
+    Result,
+    Unknown,
+    is_instant,
+)
 from jobs.payments import app_acquirer
 from jobs.work import Work, backoff_s
 from models.base import db, now
@@ -51,6 +61,10 @@ class RefundWork(Work[RefundTask, Result]):
 
     def act(self, data: RefundTask) -> Result:
         return data.acquirer.lookup(data.ask) if data.look_up else data.acquirer.refund(data.ask)
+
+    @property
+    def is_instant(self) -> bool:
+        return is_instant(app_acquirer())
 
     def lock(self, ids: list[str]) -> Sequence[Refund]:
         refunds = super().lock(ids)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 30  # longer than any act may take (10 s), with room for a slow settle
 SLOTS = 64  # acts at once in one process: each is a thread that mostly waits on a network
+BATCH = 256  # rows at once, where an act waits for nothing: what each statement costs is shared by so many
 PATIENCE_S = 0.25  # acts slower than this settle by themselves and hold nobody up
 BUDGET_S = 5.0  # a job goes on that long while there is more, then lets other queues have a turn
 LATE_SETTLES = 4  # at once in one process: each takes a database connection
@@ -109,6 +110,11 @@ class Work(ABC, Generic[TaskData, Outcome]):
     def act(self, data: TaskData) -> Outcome:
         """Talk to the outside world. No session, no transaction."""
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether acts wait for nothing: they need no threads then."""
+        return False
+
     def lock(self, ids: list[str]) -> Sequence[Any]:
         """The rows, locked in one fixed order (with what settling them changes beside)."""
         return self.lock_rows(self.model, ids)
@@ -141,7 +147,7 @@ class Work(ABC, Generic[TaskData, Outcome]):
                 if time.monotonic() >= deadline:
                     wake(self.queue)
                     break
-                tasks = self._claim(SLOTS - len(self._running))
+                tasks = self._claim(BATCH if self.is_instant else SLOTS - len(self._running))
                 if not tasks:
                     break
                 claimed += len(tasks)
@@ -203,6 +209,9 @@ class Work(ABC, Generic[TaskData, Outcome]):
 
     def _work_off(self, tasks: list[Task[TaskData]]) -> None:
         """Act on all of them at once; settle the quick ones together, let the slow ones go on alone."""
+        if self.is_instant:
+            self._settle([(task, self._try_act(task)) for task in tasks])
+            return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(SLOTS, thread_name_prefix=self.queue)
         futures = {self._pool.submit(self._try_act, task): task for task in tasks}

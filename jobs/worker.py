@@ -6,6 +6,7 @@ the workers' TTL and forces its scheduler on, which the clock replaces.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -40,6 +41,7 @@ WORKER_TTL_S = 30  # how long RQ waits for a job at a time; a frozen Redis is no
 REDIS_RETRY_MAX_S = 2.0  # RQ would wait up to a minute between attempts to reach Redis
 RESTART_PAUSE_S = 1.0  # a process that dies at once is not restarted in a tight loop
 PARENT_CHECK_S = 1.0
+COLLECT_AFTER = 50_000  # objects: a batch makes about so many and drops them all, which needs no collector
 STOP_TIMEOUT_S = 25.0  # what a process may take to finish; leases bring back what it could not
 
 
@@ -78,6 +80,7 @@ class Supervisor:
         self._stop = False
 
     def run(self) -> int:
+        gc.freeze()  # what is loaded now stays: no collection looks at it, or copies its page in a fork
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
         while not self._stop:
@@ -122,6 +125,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _stop_early)
     end_with_parent()
+    gc.set_threshold(COLLECT_AFTER)
     app = core_app(settings)
     with app.app_context():
         wait_for_schema(stopping)

@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Identity, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Minor, Model, db, now
+from models import batch
+from models.base import Minor, Model, now
 
 
 class AcquirerAnswer(Model):
@@ -37,15 +38,14 @@ class AcquirerAnswer(Model):
         reason: str | None = None,
         reference: str | None = None,
     ) -> None:
-        db.session.add(
-            cls(
-                answer=answer,
-                operation=operation,
-                looked_up=looked_up,
-                payment_id=payment_id,
-                refund_id=refund_id,
-                reason=reason,
-                reference=reference,
-                answered_at=now(),
-            )
+        batch.append(
+            cls,
+            answer=answer,
+            operation=operation,
+            looked_up=looked_up,
+            payment_id=payment_id,
+            refund_id=refund_id,
+            reason=reason,
+            reference=reference,
+            answered_at=now(),
         )

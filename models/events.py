@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import orjson
 from marshmallow import Schema, fields
 from sqlalchemy import ForeignKey, Identity, func
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Minor, Model, Timestamp, db, new_id, now
+from models import batch
+from models.base import Minor, Model, Timestamp, new_id, now
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import WebhookDelivery
-
-if TYPE_CHECKING:
-    from models.orders import Order
-    from models.payments import Payment
-    from models.refunds import Refund
 
 
 class Told(Protocol):
@@ -35,7 +31,7 @@ class Event(Model):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
-    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    merchant_id: Mapped[str]
     type: Mapped[str]
     order_id: Mapped[str | None] = mapped_column(ForeignKey("orders.id"))
     payment_id: Mapped[str | None] = mapped_column(ForeignKey("payments.id"))
@@ -43,11 +39,6 @@ class Event(Model):
     payload: Mapped[str]
     deliveries: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    # Never loaded: they tell the session what must be inserted first.
-    order: Mapped[Order | None] = relationship(lazy="raise")
-    payment: Mapped[Payment | None] = relationship(lazy="raise")
-    refund: Mapped[Refund | None] = relationship(lazy="raise")
 
     @classmethod
     def record(
@@ -63,31 +54,33 @@ class Event(Model):
 
         `told` are the objects as they now are: `payment=...`, `refund=...`, `order=...`.
         """
-        event_id = new_id("evt")
+        event_id, at = new_id("evt"), now()
         payload = {
             "id": event_id,
             "event": event_type,
-            "timestamp": int(now().timestamp()),
+            "timestamp": int(at.timestamp()),
             "data": {name: thing.as_json() for name, thing in told.items()},
         }
-        event = cls(
+        planned = WebhookDelivery.plan(
+            event_id, event_type, merchant_id=merchant_id, order_id=order_id, only=only
+        )
+        batch.append(
+            cls,
             id=event_id,
             merchant_id=merchant_id,
             type=event_type,
             order_id=order_id,
             payment_id=told["payment"].id if "payment" in told else None,
             refund_id=told["refund"].id if "refund" in told else None,
-            payload=json.dumps(payload, separators=(",", ":"), ensure_ascii=False),
-            created_at=now(),
+            payload=orjson.dumps(payload).decode(),
+            deliveries=len(planned),
+            created_at=at,
         )
-        db.session.add(event)
-        planned = WebhookDelivery.plan(event, only=only)
-        event.deliveries = len(planned)
         return planned
 
     @property
     def data(self) -> dict[str, Any]:
-        return json.loads(self.payload)["data"]
+        return orjson.loads(self.payload)["data"]
 
 
 class EventSchema(Schema):

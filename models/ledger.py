@@ -1,24 +1,20 @@
 """The ledger: every movement of money as a double entry, in the transaction of the change.
 
 Debits are positive, credits negative. What the accounts mean stands in schema.sql; that every posting
-sums to zero is checked by the database at commit.
+sums to zero is checked by the database: all rows of a posting are written by one statement.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from marshmallow import Schema, fields
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, Identity, func, select
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
+from models import batch
 from models.base import Minor, Model, Timestamp, db, new_id, now
-
-if TYPE_CHECKING:
-    from models.payments import Payment
-    from models.refunds import Refund
 
 
 class LedgerEntry(Model):
@@ -35,7 +31,7 @@ class LedgerEntry(Model):
     id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
     posting_id: Mapped[str]
-    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    merchant_id: Mapped[str]
     kind: Mapped[str]
     account: Mapped[str]
     amount: Mapped[int] = mapped_column(Minor)
@@ -43,10 +39,6 @@ class LedgerEntry(Model):
     payment_id: Mapped[str]
     refund_id: Mapped[str | None] = mapped_column(ForeignKey("refunds.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    # Never loaded: they tell the session what must be inserted first.
-    payment: Mapped[Payment] = relationship(lazy="raise")
-    refund: Mapped[Refund | None] = relationship(lazy="raise")
 
 
 def post(
@@ -60,24 +52,23 @@ def post(
     """Post one movement. Each leg is (account to debit, account to credit, amount in minor units); one of
     nothing is left out.
     """
-    posting_id = new_id("post")
+    posting_id, at = new_id("post"), now()
     for debit, credit, amount in legs:
         if amount == 0:
             continue
         for account, signed in ((debit, amount), (credit, -amount)):
-            db.session.add(
-                LedgerEntry(
-                    id=new_id("led"),
-                    posting_id=posting_id,
-                    merchant_id=merchant_id,
-                    kind=kind,
-                    account=account,
-                    amount=signed,
-                    currency=currency,
-                    payment_id=payment_id,
-                    refund_id=refund_id,
-                    created_at=now(),
-                )
+            batch.append(
+                LedgerEntry,
+                id=new_id("led"),
+                posting_id=posting_id,
+                merchant_id=merchant_id,
+                kind=kind,
+                account=account,
+                amount=signed,
+                currency=currency,
+                payment_id=payment_id,
+                refund_id=refund_id,
+                created_at=at,
             )
 
 

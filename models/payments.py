@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from config import settings
 from models import ledger
-from models.base import Minor, Model, Timestamp, db, mark_due, new_id, now
+from models.base import Minor, Model, RowSchema, Timestamp, db, mark_due, new_id, now, timestamp
 from models.errors import bad_request, conflict, not_found
 from models.events import Event
 from models.instruments import Card
@@ -39,6 +39,7 @@ class Payment(Model):
     """One attempt to pay an order. `operation` is what the acquirer is to be asked next."""
 
     __tablename__ = "payments"
+    batched = True
     __table_args__ = (
         ForeignKeyConstraint(
             ["order_id", "merchant_id", "amount", "currency"],
@@ -353,7 +354,33 @@ class Payment(Model):
         return {"type": kind, "upi_link": self.upi_link, "expires_at": self.action_expires_at}
 
     def as_json(self) -> dict[str, Any]:
-        return PAYMENT_SCHEMA.dump(self)
+        """As PaymentSchema describes it."""
+        facts, action = self.facts(), self.next_action
+        return {
+            "id": facts["id"],
+            "order_id": facts["order_id"],
+            "merchant_id": facts["merchant_id"],
+            "amount": facts["amount"],
+            "currency": facts["currency"],
+            "method": facts["method"],
+            "flow": facts["flow"],
+            "status": facts["status"],
+            "captured": facts["captured"],
+            "amount_captured": facts["amount_captured"],
+            "amount_refunded": facts["amount_refunded"],
+            "refund_status": facts["refund_status"],
+            "fee": facts["fee"],
+            "vpa": facts["vpa"],
+            "card_network": facts["card_network"],
+            "card_last4": facts["card_last4"],
+            "hold_expires_at": timestamp(facts["hold_expires_at"]),
+            "next_action": action and {**action, "expires_at": timestamp(action["expires_at"])},
+            "error_code": facts["error_code"],
+            "error_reason": facts["error_reason"],
+            "error_description": facts["error_description"],
+            "created_at": timestamp(facts["created_at"]),
+            "updated_at": timestamp(facts["updated_at"]),
+        }
 
     # --- helpers ---------------------------------------------------------------------------------
 
@@ -417,7 +444,7 @@ class PublicPaymentSchema(Schema):
     updated_at = Timestamp()
 
 
-class PaymentSchema(PublicPaymentSchema):
+class PaymentSchema(RowSchema, PublicPaymentSchema):
     class Meta:
         fields = (
             *("id", "order_id", "merchant_id", "amount", "currency", "method", "flow", "status", "captured"),
@@ -446,6 +473,3 @@ class PaymentSchema(PublicPaymentSchema):
     hold_expires_at = Timestamp(
         allow_none=True, metadata={"description": "An approval that is not captured is voided then."}
     )
-
-
-PAYMENT_SCHEMA = PaymentSchema()

@@ -27,6 +27,7 @@ class Refund(Model):
     """`pending -> processed | failed`. It is reserved in the ledger from the moment it is asked for."""
 
     __tablename__ = "refunds"
+    batched = True
     __table_args__ = (
         ForeignKeyConstraint(
             ["payment_id", "merchant_id", "currency"],

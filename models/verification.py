@@ -245,6 +245,21 @@ DELIVERIES = Check(
     """,
 )
 
+OWNERS = Check(
+    "owners",
+    "what happened is told to the merchant whose it is",
+    """
+    SELECT e.id, format('is an event of %s, and tells of %s of %s', e.merchant_id, o.id, o.merchant_id)
+    FROM events e JOIN orders o ON o.id = e.order_id WHERE o.merchant_id <> e.merchant_id
+    UNION ALL
+    SELECT d.id, format('is a delivery of %s, to an endpoint of %s, of an event of %s',
+        d.merchant_id, w.merchant_id, e.merchant_id)
+    FROM webhook_deliveries d
+    JOIN webhook_endpoints w ON w.id = d.endpoint_id JOIN events e ON e.id = d.event_id
+    WHERE d.merchant_id <> w.merchant_id OR d.merchant_id <> e.merchant_id
+    """,
+)
+
 STUCK = Check(
     "stuck",
     "what is due is done",
@@ -266,7 +281,7 @@ STUCK = Check(
     """,
 )
 
-CHECKS = (POSTINGS, LEDGER, BALANCES, REFUNDS, ORDERS, HISTORY, EVIDENCE, DELIVERIES, STUCK)
+CHECKS = (POSTINGS, LEDGER, BALANCES, REFUNDS, ORDERS, HISTORY, EVIDENCE, DELIVERIES, OWNERS, STUCK)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,9 @@ class WebhookRetry(Model):
         ).all()
         for place, event in enumerate(events[: RETRY_MAX - already], start=already):
             due_at = now() + timedelta(seconds=place / RETRIES_PER_S)
-            delivery = WebhookDelivery.of_event(event, endpoint, due_at=due_at)
+            delivery = WebhookDelivery.of_event(
+                event.id, event.type, endpoint, order_id=event.order_id, due_at=due_at
+            )
             delivery.retry_id = self.id
             db.session.add(delivery)
         return len(events)

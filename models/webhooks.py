@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.orm.interfaces import ORMOption
 
 from config import settings
+from models import batch
 from models.base import Minor, Model, Timestamp, db, mark_due, new_id, now
 from models.errors import conflict, not_found
 from models.webhook_endpoints import WebhookEndpoint
@@ -41,11 +42,12 @@ class WebhookDelivery(Model):
     """One event for one endpoint: `pending -> success | failed`, and by hand `failed -> pending` again."""
 
     __tablename__ = "webhook_deliveries"
+    batched = True
     __table_args__ = (UniqueConstraint("event_id", "endpoint_id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
-    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    merchant_id: Mapped[str]
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id"))
     event_type: Mapped[str]
@@ -68,16 +70,25 @@ class WebhookDelivery(Model):
     attempt_log: Mapped[list[WebhookAttempt]] = relationship(order_by="WebhookAttempt.number", lazy="raise")
 
     @classmethod
-    def plan(cls, event: Event, *, only: WebhookEndpoint | None = None) -> list[WebhookDelivery]:
-        """Make the event's deliveries, due at once: in the transaction of the change it tells of.
+    def plan(
+        cls,
+        event_id: str,
+        event_type: str,
+        *,
+        merchant_id: str,
+        order_id: str | None,
+        only: WebhookEndpoint | None = None,
+    ) -> list[WebhookDelivery]:
+        """Make an event's deliveries, due at once: in the transaction of the change it tells of.
 
         They go to every endpoint that asked for such events, or to `only` this one.
         """
-        listening = WebhookEndpoint.listening(event.merchant_id)
-        wanted = (
-            [endpoint for endpoint in listening if endpoint.wants(event.type)] if only is None else [only]
-        )
-        deliveries = [cls.of_event(event, endpoint, due_at=now()) for endpoint in wanted]
+        wanted = [only] if only else WebhookEndpoint.listening(merchant_id)
+        deliveries = [
+            cls.of_event(event_id, event_type, endpoint, order_id=order_id, due_at=now())
+            for endpoint in wanted
+            if only or endpoint.wants(event_type)
+        ]
         db.session.add_all(deliveries)
         if deliveries:
             mark_due("webhooks")
@@ -88,14 +99,22 @@ class WebhookDelivery(Model):
         return None if self.claim_id is not None else self.due_at
 
     @classmethod
-    def of_event(cls, event: Event, endpoint: WebhookEndpoint, *, due_at: datetime) -> WebhookDelivery:
+    def of_event(
+        cls,
+        event_id: str,
+        event_type: str,
+        endpoint: WebhookEndpoint,
+        *,
+        order_id: str | None,
+        due_at: datetime,
+    ) -> WebhookDelivery:
         return cls(
             id=new_id("whd"),
-            merchant_id=event.merchant_id,
-            event_id=event.id,
+            merchant_id=endpoint.merchant_id,
+            event_id=event_id,
             endpoint_id=endpoint.id,
-            event_type=event.type,
-            order_id=event.order_id,
+            event_type=event_type,
+            order_id=order_id,
             status="pending",
             attempts=0,
             due_at=due_at,
@@ -120,17 +139,16 @@ class WebhookDelivery(Model):
         self.last_status_code = result.status_code
         self.last_error = result.error
         self.claim_id = None
-        db.session.add(
-            WebhookAttempt(
-                delivery_id=self.id,
-                number=self.attempts,
-                attempted_at=now(),
-                url=result.url,
-                status_code=result.status_code,
-                response_body=result.response_body,
-                duration_ms=result.duration_ms,
-                error=result.error,
-            )
+        batch.append(
+            WebhookAttempt,
+            delivery_id=self.id,
+            number=self.attempts,
+            attempted_at=now(),
+            url=result.url,
+            status_code=result.status_code,
+            response_body=result.response_body,
+            duration_ms=result.duration_ms,
+            error=result.error,
         )
         if result.error is None:
             self.status, self.due_at = "success", None

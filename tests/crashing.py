@@ -14,6 +14,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import traceback
 from dataclasses import dataclass, field
@@ -324,6 +325,8 @@ def _be_alone(app: Flask) -> None:
 def _short(statement: str) -> str:
     """What a statement does, in a few words."""
     words = " ".join(statement.split())
+    if words.startswith(("WITH inserted_0", "WITH updated_0")):  # models/batch.py
+        return " and ".join(re.findall(r"INSERT INTO \w+|UPDATE \w+ SET", words))
     if words.startswith("WITH due"):
         words = words[words.index(") UPDATE ") + 2 :]
     elif words.startswith("SELECT") and " FROM " in words:

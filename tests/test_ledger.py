@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from jobs import work
@@ -47,8 +47,9 @@ def refund(api: Api, payment: dict[str, Any], amount: int) -> dict[str, Any]:
     return made(api.post(f"/payments/{payment['id']}/refunds", {"amount": amount}))
 
 
-def add_entry(payment: dict[str, Any], amount: int, **facts: Any) -> None:
-    """A row by hand, past the model that keeps postings balanced."""
+def add_entries(payment: dict[str, Any], *entries: dict[str, Any]) -> None:
+    """Rows by hand, past the model that keeps postings balanced: all of them in one statement."""
+    count = db.session.scalar(text("SELECT count(*) FROM ledger_entries")) or 0
     values = {
         "posting_id": "post_0000000000000001",
         "merchant_id": TEST_MERCHANT_ID,
@@ -57,9 +58,8 @@ def add_entry(payment: dict[str, Any], amount: int, **facts: Any) -> None:
         "currency": "INR",
         "payment_id": payment["id"],
     }
-    led = f"led_{db.session.scalar(text('SELECT count(*) FROM ledger_entries')):016}"
-    db.session.add(LedgerEntry(id=led, amount=amount, **(values | facts)))
-    db.session.flush()
+    rows = [{"id": f"led_{number:016}", **values, **entry} for number, entry in enumerate(entries, count)]
+    db.session.execute(insert(LedgerEntry).values(rows))
 
 
 # --- what is posted ------------------------------------------------------------------------------
@@ -231,10 +231,8 @@ def test_a_merchant_sees_only_its_own_money(api: Api, other: Api) -> None:
 # --- what the database refuses -------------------------------------------------------------------
 
 
-def test_the_database_takes_a_balanced_posting_row_by_row(api: Api, context: None) -> None:
-    payment = api.paid()
-    add_entry(payment, 500)
-    add_entry(payment, -500, account="merchant")
+def test_the_database_takes_a_balanced_posting(api: Api, context: None) -> None:
+    add_entries(api.paid(), {"amount": 500}, {"amount": -500, "account": "merchant"})
     db.session.commit()
     assert balance(api)["captured"] == 10500
 
@@ -248,15 +246,12 @@ def test_the_database_takes_a_balanced_posting_row_by_row(api: Api, context: Non
         {"amount": -500, "posting_id": "post_0000000000000002"},
     ],
 )
-def test_the_database_refuses_an_unbalanced_posting_at_commit(
+def test_the_database_refuses_an_unbalanced_posting(
     api: Api, context: None, second: dict[str, Any] | None
 ) -> None:
-    payment = api.paid()
-    add_entry(payment, 500)
-    if second:
-        add_entry(payment, **(second | {"account": "merchant"}))
+    entries = [{"amount": 500}, *([{"account": "merchant", **second}] if second else [])]
     with pytest.raises(IntegrityError, match="does not sum to zero"):
-        db.session.commit()
+        add_entries(api.paid(), *entries)
     db.session.rollback()
     assert postings(api) == [CAPTURE]
 
@@ -265,9 +260,9 @@ def test_the_database_refuses_an_unbalanced_posting_at_commit(
 def test_the_database_refuses_an_entry_of_nothing_or_of_another_payment(
     api: Api, other: Api, context: None, wrong: dict[str, Any]
 ) -> None:
-    payment = api.paid()
+    right = {"amount": 500} | wrong
     with pytest.raises(IntegrityError):
-        add_entry(payment, **({"amount": 500} | wrong))
+        add_entries(api.paid(), right, right | {"amount": -right["amount"], "account": "merchant"})
     db.session.rollback()
 
 

@@ -172,6 +172,11 @@ BREAKS = {
         "WHERE status = 'success')",
         ["deliveries: whd_", "deliveries: whd_"],
     ),
+    "an event that another merchant is told of": (
+        "INSERT INTO merchants (id, name, email) VALUES ('mer_0000000000000000', 'B', 'b@there.example'); "
+        "UPDATE events SET merchant_id = 'mer_0000000000000000' WHERE payment_id = '{failed}'",
+        ["owners: evt_", "owners: whd_"],
+    ),
     "a payment that nobody settles": (
         "UPDATE payments SET due_at = now() - interval '6 minutes' WHERE id = '{pending}'",
         ["stuck: {pending}: has been due since "],

@@ -2,7 +2,8 @@
 
 ACQUIRER names another: a class that is made with the settings and does what `Acquirer` says.
 Every call is idempotent by `Ask.idempotency_key`: asking twice moves money once and gives the same answer.
-No call is made inside a database transaction.
+No call is made inside a database transaction. One that waits for no network may say `instant = True`: it is
+asked about hundreds of payments in a row then, and not by as many threads.
 """
 
 from __future__ import annotations
@@ -107,6 +108,11 @@ class Acquirer(Protocol):
     def lookup(self, ask: Ask) -> Result:
         """What became of `ask.operation`, without asking for it anew."""
         ...
+
+
+def is_instant(acquirer: Acquirer) -> bool:
+    """Whether it answers without waiting for anything."""
+    return getattr(acquirer, "instant", False)
 
 
 def get_acquirer(settings: Settings) -> Acquirer:

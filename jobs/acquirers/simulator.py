@@ -80,6 +80,7 @@ class Simulator:
     """See the module. Implements jobs.acquirers.Acquirer."""
 
     simulated = True
+    instant = True
 
     def __init__(self, settings: Settings):
         self._success_rates = {"upi": settings.upi_success_rate, "card": settings.card_success_rate}
