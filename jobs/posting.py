@@ -6,28 +6,22 @@ from __future__ import annotations
 
 import errno
 import http.client
-import io
 import logging
 import os
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from jobs import addresses
+from jobs.connections import EndlessAnswer, Pool, chunks, read_url
+from jobs.deadlines import Deadline
 from models.signatures import hex_signature, standard_signature
 from models.webhooks import AttemptResult
 
@@ -38,9 +32,6 @@ TOTAL_TIMEOUT_S = 10
 RESPONSE_READ_BYTES = 65_536  # what a receiver may answer before we hang up
 RESPONSE_KEPT_CHARS = 4096
 RESPONSE_KEPT_BYTES = 4 * RESPONSE_KEPT_CHARS  # UTF-8 takes no more
-ANSWER_MAX_BYTES = 131_072  # on the wire, with headers, trailers and interim answers: no honest one has more
-POOLED_ENDPOINTS = 256  # servers whose connections are kept open in one process
-POOLED_CONNECTIONS = 16  # to one of them
 USER_AGENT = "PaymentGateway-Webhooks/1.0"
 
 # OpenSSL's reasons to reject a certificate (x509_vfy.h).
@@ -73,18 +64,7 @@ def post(message: Post) -> AttemptResult:
     started = time.monotonic()
     with Deadline(TOTAL_TIMEOUT_S) as deadline:
         try:
-            session = _session(message.allow_private)
-            with session.post(
-                message.url,
-                data=message.body,
-                headers=_headers(message),
-                timeout=(CONNECT_TIMEOUT_S, TOTAL_TIMEOUT_S),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                text = _read(response)
-            if deadline.over:  # what was cut off may look like a whole answer
-                raise TimeoutError
+            answer, text = _exchange(message, deadline)
         except Exception as error:
             if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
                 log.warning("posting to %s broke: %r", message.url, error)
@@ -97,11 +77,11 @@ def post(message: Post) -> AttemptResult:
     return AttemptResult(
         message.url,
         duration_ms=_since(started),
-        status_code=response.status_code,
+        status_code=answer.status,
         response_body=text,
-        error=None if 200 <= response.status_code < 300 else f"answered {response.status_code}",
-        retry_after_s=_retry_after_s(response),
-        gone=response.status_code == 410,
+        error=None if 200 <= answer.status < 300 else f"answered {answer.status}",
+        retry_after_s=_retry_after_s(answer),
+        gone=answer.status == 410,
     )
 
 
@@ -116,10 +96,6 @@ def in_plain_words(error: Exception) -> str:
         if isinstance(cause, OSError) and cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
             return "host unreachable"
     return f"could not be sent ({type(error).__name__})"
-
-
-class EndlessAnswer(OSError):
-    """The receiver sends more than ANSWER_MAX_BYTES."""
 
 
 # In this order: some are subclasses of others.
@@ -141,161 +117,47 @@ PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-class Deadline:
-    """Cuts this thread's connection when the time is over.
-
-    A socket's own timeout starts anew with every byte that arrives; this one counts in all.
-    """
-
-    def __init__(self, seconds: float):
-        self.over = False
-        self._line: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Deadline:
-        _local.deadline = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        _local.deadline = None
-        self._let_go()
-
-    def watch(self, connection: socket.socket) -> None:
-        """Watch a second handle on the connection: TLS takes the first one over."""
-        self._let_go()
-        self._line = socket.socket(fileno=os.dup(connection.fileno()))
-        if self.over:
-            self._cut()
-
-    def _cut(self) -> None:
-        self.over = True
-        if self._line is not None:
-            with suppress(OSError):
-                self._line.shutdown(socket.SHUT_RDWR)
-
-    def _let_go(self) -> None:
-        if self._line is not None:
-            self._line.close()
+_pool = Pool()
+os.register_at_fork(after_in_child=_pool.forget)
 
 
-class _BoundedAnswer(http.client.HTTPResponse):
-    """An answer that is counted as it comes in, and whose interim parts (RFC 9110, 15.2) are passed over."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_Counted(sock))
-
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if status in (100, 101) or status >= 200:  # 100: the caller passes over it
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-
-
-class _Counted(io.RawIOBase):
-    def __init__(self, sock: socket.socket) -> None:
-        self._raw = sock.makefile("rb", buffering=0)
-        self._left = ANSWER_MAX_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        count = self._raw.readinto(buffer)
-        self._left -= count or 0
-        if self._left < 0:
-            raise EndlessAnswer
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Guarded:
-    """A connection to an address that was checked, whose answers are bounded, and which the thread's
-    deadline can cut, new or reused.
-    """
-
-    sock: Any
-    response_class: Any = _BoundedAnswer
-    allow_private = False
-
-    def _new_conn(self) -> socket.socket:
-        line = addresses.connect(
-            self._dns_host,  # type: ignore[attr-defined]
-            self.port,  # type: ignore[attr-defined]
-            allow_private=self.allow_private,
-            timeout_s=CONNECT_TIMEOUT_S,
-            options=self.socket_options,  # type: ignore[attr-defined]
+def _exchange(message: Post, deadline: Deadline) -> tuple[http.client.HTTPResponse, str]:
+    """The answer and what is kept of its body, all in time. The connection is kept open if it can be."""
+    server, target = read_url(message.url)
+    connection = _pool.take(server, allow_private=message.allow_private)
+    usable = False
+    try:
+        answer = connection.ask(
+            target,
+            _headers(message),
+            message.body,
+            deadline=deadline,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            read_timeout_s=TOTAL_TIMEOUT_S,
         )
-        _local.deadline.watch(line)
-        return line
-
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:
-            _local.deadline.watch(self.sock)
-        super().putrequest(*args, **kwargs)  # type: ignore[misc]
-
-
-class _GuardedHTTP(_Guarded, HTTPConnection):
-    pass
-
-
-class _GuardedHTTPS(_Guarded, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _GuardedHTTPS
-
-
-class _FreeHTTPPool(HTTPConnectionPool):
-    ConnectionCls = type("_FreeHTTP", (_GuardedHTTP,), {"allow_private": True})
-
-
-class _FreeHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = type("_FreeHTTPS", (_GuardedHTTPS,), {"allow_private": True})
-
-
-_local = threading.local()
-_sessions: dict[bool, requests.Session] = {}
-_one_makes_it = threading.Lock()
-
-
-def _session(allow_private: bool) -> requests.Session:
-    """The process' session: its threads share the connections, and nothing else is kept between posts."""
-    with _one_makes_it:
-        if allow_private not in _sessions:
-            session = requests.Session()
-            session.trust_env = (
-                False  # no proxy, no .netrc: the environment is ours, the URL is the merchant's
-            )
-            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-            pools = (_FreeHTTPPool, _FreeHTTPSPool) if allow_private else (_HTTPPool, _HTTPSPool)
-            for scheme, pool in zip(("http", "https"), pools, strict=True):
-                adapter = HTTPAdapter(POOLED_ENDPOINTS, POOLED_CONNECTIONS)
-                adapter.poolmanager.pool_classes_by_scheme = {scheme: pool}
-                session.mount(f"{scheme}://", adapter)
-            _sessions[allow_private] = session
-    return _sessions[allow_private]
+        with answer:
+            text, ended = _read(answer)
+            usable = ended and answer.isclosed() and connection.sock is not None
+        if not deadline.end():  # what was cut off may look like a whole answer
+            usable = False
+            raise TimeoutError
+    finally:
+        deadline.end()  # whoever uses the connection next has another one
+        if usable:
+            _pool.put(connection)
+        else:
+            connection.close()
+    return answer, text
 
 
 def _headers(message: Post) -> dict[str, str]:
     standard = (message.message_id, message.timestamp_s, message.body)
     return {
-        "Content-Type": "application/json; charset=utf-8",
-        "Accept-Encoding": "identity",
         "User-Agent": USER_AGENT,
+        "Accept-Encoding": "identity",
+        "Accept": "*/*",
+        "Connection": "keep-alive",
+        "Content-Type": "application/json; charset=utf-8",
         "webhook-id": message.message_id,
         "webhook-timestamp": str(message.timestamp_s),
         "webhook-signature": " ".join(standard_signature(secret, *standard) for secret in message.secrets),
@@ -303,11 +165,11 @@ def _headers(message: Post) -> dict[str, str]:
     }
 
 
-def _read(response: requests.Response) -> str:
-    """The first characters of the answer, as they came: nothing is unpacked, nothing is read to its end."""
-    kept, received_bytes = b"", 0
+def _read(answer: http.client.HTTPResponse) -> tuple[str, bool]:
+    """The first characters of the answer, and whether it ends: it is not read to its end if that is far."""
+    kept, received_bytes, ends = b"", 0, True
     try:
-        for chunk in response.raw.stream(8192, decode_content=False):
+        for chunk in chunks(answer):
             received_bytes += len(chunk)
             if len(kept) < RESPONSE_KEPT_BYTES:  # what is not kept is not held either: many answer at once
                 kept += chunk
@@ -316,14 +178,15 @@ def _read(response: requests.Response) -> str:
     except Exception as error:
         if not any(isinstance(cause, EndlessAnswer) for cause in _causes(error)):
             raise
-    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS]
+        ends = False
+    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS], ends
 
 
-def _retry_after_s(response: requests.Response) -> int | None:
+def _retry_after_s(answer: http.client.HTTPResponse) -> int | None:
     """The Retry-After of a 429 or 503, in seconds from now (RFC 9110, 10.2.3: a number, or a date)."""
-    value = response.headers.get("Retry-After", "")
-    if response.status_code not in (429, 503):
+    if answer.status not in (429, 503):
         return None
+    value = answer.getheader("Retry-After", "")
     if value.isascii() and value.isdecimal():
         return int(value[:9])
     try:
