@@ -8,6 +8,7 @@ the connection nothing is asked again that could answer differently.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import threading
 import time
@@ -174,4 +175,11 @@ class _Lookups:
         return lookup
 
 
+def _start_anew() -> None:
+    """A fork has none of the threads, and a lock that may be held for ever."""
+    global _lookups  # noqa: PLW0603
+    _lookups = _Lookups()
+
+
 _lookups = _Lookups()
+os.register_at_fork(after_in_child=_start_anew)

@@ -137,7 +137,7 @@ def _exchange(message: Post, deadline: Deadline) -> tuple[http.client.HTTPRespon
         )
         with answer:
             text, ended = _read(answer)
-            usable = ended and answer.isclosed() and connection.sock is not None
+            usable = ended and connection.sock is not None
         if not deadline.end():  # what was cut off may look like a whole answer
             usable = False
             raise TimeoutError
@@ -166,8 +166,8 @@ def _headers(message: Post) -> dict[str, str]:
 
 
 def _read(answer: http.client.HTTPResponse) -> tuple[str, bool]:
-    """The first characters of the answer, and whether it ends: it is not read to its end if that is far."""
-    kept, received_bytes, ends = b"", 0, True
+    """The first characters of the answer, and whether it was read to its end: not if that is far."""
+    kept, received_bytes, ended = b"", 0, False
     try:
         for chunk in chunks(answer):
             received_bytes += len(chunk)
@@ -175,11 +175,12 @@ def _read(answer: http.client.HTTPResponse) -> tuple[str, bool]:
                 kept += chunk
             if received_bytes >= RESPONSE_READ_BYTES:
                 break
+        else:
+            ended = True
     except Exception as error:
         if not any(isinstance(cause, EndlessAnswer) for cause in _causes(error)):
             raise
-        ends = False
-    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS], ends
+    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT_CHARS], ended
 
 
 def _retry_after_s(answer: http.client.HTTPResponse) -> int | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -73,6 +74,9 @@ def says(*parts: bytes, again: int = 1) -> Callable[[socket.socket], None]:
                 line.sendall(part)
 
     return talk
+
+
+SAYS_OK = says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 def reset(line: socket.socket) -> None:
@@ -165,6 +169,36 @@ def test_a_receiver_that_answers_byte_by_byte_is_cut_off(
     started = time.monotonic()
     with raw_server(drip(start, part)) as url:
         result = send(url)
+        assert time.monotonic() - started < 3
+    assert result.error == "timed out after 1 s"
+
+
+def test_a_deadline_that_passes_between_two_posts_does_not_cut_the_second(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.posting.TOTAL_TIMEOUT_S", 1)
+    peers = set()
+
+    def note(pause_s: float) -> Callable[[Any], None]:
+        def handle(handler: Any) -> None:
+            peers.add(handler.client_address)
+            time.sleep(pause_s)
+            answer(200, b"ok")(handler)
+
+        return handle
+
+    receiver.answers = [note(0), note(0.6)]
+    assert send(receiver.url).error is None
+    time.sleep(0.6)
+    assert send(receiver.url).error is None  # from 0.6 s to 1.2 s: the first one's second is over
+    assert len(peers) == 1
+
+
+def test_a_tls_handshake_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.posting.TOTAL_TIMEOUT_S", 1)
+    started = time.monotonic()
+    with listening(drip(b"\x16\x03\x03\x40\x00", b"\2")) as port:
+        result = send(f"https://127.0.0.1:{port}/")
         assert time.monotonic() - started < 3
     assert result.error == "timed out after 1 s"
 
@@ -296,7 +330,10 @@ def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> trustme.CA:
 
 
 @contextmanager
-def tls_server(certificate: trustme.LeafCert) -> Iterator[str]:
+def tls_server(
+    certificate: trustme.LeafCert,
+    say: Callable[[Any], None] = SAYS_OK,
+) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
 
@@ -304,7 +341,7 @@ def tls_server(certificate: trustme.LeafCert) -> Iterator[str]:
         with context.wrap_socket(line, server_side=True) as tls:
             while not tls.recv(65536).endswith(b"}"):  # closed on unread bytes, a line is reset
                 pass
-            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            say(tls)
 
     with listening(talk) as port:
         yield f"https://localhost:{port}/"
@@ -317,6 +354,18 @@ def days(count: int) -> datetime:
 def test_a_good_certificate_is_accepted(authority: trustme.CA) -> None:
     with tls_server(authority.issue_cert("localhost")) as url:
         assert send(url).error is None
+
+
+def test_a_byte_by_byte_answer_over_tls_is_cut_off(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.posting.TOTAL_TIMEOUT_S", 1)
+    started = time.monotonic()
+    talk = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"x")
+    with tls_server(authority.issue_cert("localhost"), talk) as url:
+        result = send(url)
+        assert time.monotonic() - started < 3
+    assert result.error == "timed out after 1 s"
 
 
 def test_an_expired_certificate_is_said_so(authority: trustme.CA) -> None:
