@@ -1,0 +1,134 @@
+"""What a payment costs at ten thousand, a hundred thousand and a million of them: `python -m bench.growth`.
+
+A whole gateway for each size, all at once, and measured in turn, a round at a time: what the machine does
+besides meets all sizes alike. A request's cost is the median time of its answers on one connection, while
+workers stand still; that of settling is the time from when payments are due until all are settled.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import rows, settle, wrk
+from bench.figures import Summary, number, shares, summarize
+from bench.stack import Stack, stack
+
+SIZES = (10_000, 100_000, 1_000_000)
+LIMIT = 1.3  # times the cost at the smallest size
+ROUNDS = 5
+LOAD_S = 2
+SETTLED = 2_000  # payments a round
+ORDERS = 2_000 * LOAD_S  # to be paid in a round: more than one connection can
+SAMPLED = 10_000  # payments that are read
+
+OPERATIONS = (
+    "create order",
+    "create payment",
+    "get payment",
+    "settle",
+    "first page of payments",
+    "first page of orders",
+)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Milliseconds a payment, by operation and size, one a round."""
+
+    costs_ms: dict[str, dict[int, list[float]]]
+
+    def ratio(self, operation: str, size: int) -> Summary:
+        """Times the cost at the smallest size, within each round."""
+        by_size = self.costs_ms[operation]
+        return summarize(shares(by_size[size], by_size[min(by_size)]))
+
+    def worst(self, operation: str) -> float:
+        return max(self.ratio(operation, size).median for size in self.costs_ms[operation])
+
+    @property
+    def is_within_limit(self) -> bool:
+        return all(self.worst(operation) <= LIMIT for operation in self.costs_ms)
+
+
+def main() -> int:
+    """Print the table; exit code 1 if something grows beyond the limit, 2 without wrk."""
+    try:
+        wrk.require()
+    except wrk.Missing as missing:
+        print(f"error: {missing}", file=sys.stderr)
+        return 2
+    grown = measure(SIZES)
+    print(table(grown))
+    return 0 if grown.is_within_limit else 1
+
+
+def measure(sizes: tuple[int, ...]) -> Growth:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as leave:
+        made: dict[int, Stack] = {}
+        for size in sizes:
+            each = made[size] = leave.enter_context(stack(Path(folder), f"data{size}"))
+            started = time.monotonic()
+            rows.past(each.database_url, size, "past", endpoint_id=each.endpoint_id)
+            rows.settle_down(each.database_url)
+            took_s = time.monotonic() - started
+            print(f"a past of {size:,} payments was written in {took_s:.0f} s", file=sys.stderr, flush=True)
+        costs: dict[str, dict[int, list[float]]] = {
+            operation: {size: [] for size in sizes} for operation in OPERATIONS
+        }
+        for size in sizes:
+            one_round(made[size], size, "warm")
+        for turn in range(ROUNDS):
+            for size in sizes:
+                for operation, cost_ms in one_round(made[size], size, f"turn{turn}-").items():
+                    costs[operation][size].append(cost_ms)
+    return Growth(costs)
+
+
+def one_round(made: Stack, size: int, tag: str) -> dict[str, float]:
+    """Milliseconds of each operation."""
+    url, folder = made.database_url, made.folder
+    rows.orders(url, ORDERS, tag)
+    order_ids = rows.write_ids(folder / "orders", "order", tag, ORDERS)
+    payment_ids = rows.write_ids(folder / "payments", "pay", "past", min(SAMPLED, size))
+    with made.held():
+        costs = {
+            "create order": _cost_ms(made, "create_order"),
+            "create payment": _cost_ms(made, "create_payment", ids=order_ids),
+        }
+    settle.wait_until_done(made.app)
+    costs["get payment"] = _cost_ms(made, "get_payment", ids=payment_ids)
+    costs["first page of payments"] = _cost_ms(made, "list", listed="payments")
+    costs["first page of orders"] = _cost_ms(made, "list", listed="orders")
+    costs["settle"] = 1000 / settle.settle_rate(made.app, SETTLED, tag + "settle")
+    return costs
+
+
+def table(grown: Growth) -> str:
+    """In Markdown."""
+    sizes = sorted(next(iter(grown.costs_ms.values())))
+    lines = [
+        "| cost of one, in ms | " + " | ".join(f"{size:,}" for size in sizes) + " | grows | limit | |",
+        "|---|" + "---:|" * len(sizes) + "---:|---:|---|",
+    ]
+    for operation, by_size in grown.costs_ms.items():
+        costs = [number(summarize(by_size[size]).median) for size in sizes]
+        spread = grown.ratio(operation, sizes[-1])
+        worst = grown.worst(operation)
+        lines.append(
+            f"| {operation} | {' | '.join(costs)} | {worst:.2f} times ({spread.least:.2f} to {spread.most:.2f}) "
+            f"| {LIMIT:g} | {'met' if worst <= LIMIT else '**missed**'} |"
+        )
+    return "\n".join(lines)
+
+
+def _cost_ms(made: Stack, script: str, ids: Path | None = None, listed: str = "payments") -> float:
+    return wrk.run(made.url, script, LOAD_S, connections=1, ids=ids, listed=listed).p50_ms
+
+
+if __name__ == "__main__":
+    sys.exit(main())
