@@ -1,23 +1,27 @@
-"""The chart of docs/performance.svg, written by hand: how far each target is reached, and how near its limit each
-figure comes. It follows the reader's light or dark scheme.
+"""The chart of docs/performance.md, an SVG written by hand: how far each target is reached, and what share of
+its limit each figure. It follows the reader's light or dark scheme.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from html import escape
 
-from bench.figures import FIGURES, TARGETS, Book, Target, number
+from bench.figures import FIGURES, TARGETS, Book, with_unit
 
-WIDTH = 860
-LABELS = 300  # px of the left column
-BARS = 400  # px between its end and the right column, which holds the words
-ROW = 34
+# All in pixels.
+WIDTH = 920
+LABELS = 280  # the left column: what it is
+BARS = 380  # the middle one; the rest holds the words of a bar
+HEAD = 84  # a panel's title and axis
+ROW = 38
 BAR = 16
-TOP = 84  # px of a panel's title and axis
-TARGETS_TO = 2.0  # times the target, at the right end; what is beyond is cut, its words are not
+GAP = 20  # between panels
+
+TARGET_AT = 0.5  # of a bar's length: what is twice as good as its target, or better, fills it
 STYLE = """
-    text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #1f2328 }
+    text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; fill: #1f2328 }
     .title { font-size: 16px; font-weight: 600 }
     .soft { fill: #59636e; font-size: 12px }
     .back { fill: #ffffff } .track { fill: #eaeef2 } .grid { stroke: #d1d9e0 } .goal { stroke: #1f2328 }
@@ -30,72 +34,88 @@ STYLE = """
     }"""
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One line of a panel. `length` is a share of the whole; `kind` is its class in STYLE."""
+
+    title: str
+    under: str
+    length: float
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some bars on one axis; `ticks` are words by their place, a share of the whole."""
+
+    title: str
+    ticks: dict[float, str]
+    bars: list[Bar]
+    goal: float | None = None  # where a line stands that is to be passed
+
+    @property
+    def height(self) -> int:
+        return HEAD + ROW * len(self.bars)
+
+
 def chart(book: Book) -> str:
     """An SVG document."""
-    shown = [target for target in TARGETS if target.key in book.values]
-    limited = [each for each in FIGURES if each.limit in book.values and each.unit == "/s"]
-    second = TOP + ROW * len(shown) + 20
-    height = second + TOP + ROW * len(limited) + 16
-    body = [*_targets(book, shown, 0), *_limits(book, limited, second)]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-            f'height="{height}" role="img" aria-label="Targets and limits of the benchmark">',
-            f"  <style>{STYLE}\n  </style>",
-            f'  <rect class="back" width="{WIDTH}" height="{height}" rx="8"/>',
-            *(f"  {line}" for line in body),
-            "</svg>\n",
+    panels = [_targets(book), _limits(book)]
+    height = sum(panel.height + GAP for panel in panels)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'height="{height}" role="img" aria-label="Targets and limits of the benchmark">',
+        f"  <style>{STYLE}\n  </style>",
+        f'  <rect class="back" width="{WIDTH}" height="{height}" rx="8"/>',
+    ]
+    top = 0
+    for panel in panels:
+        lines += [
+            f'  <g transform="translate(0 {top})">',
+            *(f"    {line}" for line in _drawn(panel)),
+            "  </g>",
         ]
-    )
+        top += panel.height + GAP
+    return "\n".join([*lines, "</svg>\n"])
 
 
-def _targets(book: Book, shown: list[Target], top: int) -> Iterator[str]:
-    yield from _heading(top, "Targets", "how far each is reached: right of the line it is met")
-    yield from _axis(top, len(shown), [(0, "0"), (0.5, "the target"), (1, "twice as good")])
-    for row, target in enumerate(shown):
+def _targets(book: Book) -> Panel:
+    bars = []
+    for target in TARGETS:
         measured = book.measured(target).median
         kind = "met" if target.is_met(measured) else "missed"
-        words = f"{_figure(measured, target.unit)} ({target.bound})"
-        yield from _bar(top, row, target.title, target.score(measured) / TARGETS_TO, kind, words)
-    x = LABELS + BARS / 2
-    yield f'<line class="goal" stroke-width="2" x1="{x:g}" x2="{x:g}" y1="{top + TOP - 8}" y2="{top + TOP + ROW * len(shown) - 8}"/>'
+        words = f"{with_unit(measured, target.unit)} {kind}"
+        bars.append(Bar(target.title, target.bound, target.score(measured) * TARGET_AT, kind, words))
+    return Panel("Targets", {0: "0", TARGET_AT: "the target", 1: "twice as good"}, bars, TARGET_AT)
 
 
-def _limits(book: Book, limited: list, top: int) -> Iterator[str]:
-    yield from _heading(
-        top, "Limits", "what share each reaches of the fastest there could be, from the same run"
-    )
-    yield from _axis(top, len(limited), [(0, "0"), (0.5, "half of it"), (1, "its limit")])
-    for row, figure in enumerate(limited):
-        share = book.share(figure.key, figure.limit).median
-        title = f"{figure.title}"
-        yield from _bar(top, row, title, share, "share", f"{share:.2f}", under=f"of {figure.limit_title}")
+def _limits(book: Book) -> Panel:
+    bars = []
+    for figure in FIGURES:
+        if figure.limit in book.values and figure.limit is not None and figure.unit == "/s":
+            share = book.share(figure.key, figure.limit).median
+            words = f"{share:.2f} ({with_unit(book.summary(figure.key).median, figure.unit)})"
+            bars.append(Bar(figure.title, f"of {figure.limit_title}", share, "share", words))
+    return Panel("Shares of the limit, measured in the same run", {0: "0", 0.5: "half", 1: "the limit"}, bars)
 
 
-def _heading(top: int, title: str, words: str) -> Iterator[str]:
-    yield f'<text class="title" x="20" y="{top + 32}">{title}</text>'
-    yield f'<text class="soft" x="{20 + 9 * len(title) + 12}" y="{top + 32}">{words}</text>'
-
-
-def _axis(top: int, rows: int, ticks: list[tuple[float, str]]) -> Iterator[str]:
-    for share, words in ticks:
-        x = LABELS + BARS * share
-        yield f'<text class="soft" text-anchor="middle" x="{x:g}" y="{top + TOP - 18}">{words}</text>'
-        yield f'<line class="grid" x1="{x:g}" x2="{x:g}" y1="{top + TOP - 8}" y2="{top + TOP + ROW * rows - 8}"/>'
-
-
-def _bar(
-    top: int, row: int, title: str, share: float, kind: str, words: str, *, under: str = ""
-) -> Iterator[str]:
-    y = top + TOP + ROW * row
-    width = max(1.0, BARS * min(1.0, share))
-    yield f'<rect class="track" x="{LABELS}" y="{y}" width="{BARS}" height="{BAR}" rx="3"/>'
-    yield f'<rect class="{kind}" x="{LABELS}" y="{y}" width="{width:.1f}" height="{BAR}" rx="3"/>'
-    yield f'<text text-anchor="end" x="{LABELS - 12}" y="{y + (7 if under else 13)}">{escape(title)}</text>'
-    if under:
-        yield f'<text class="soft" text-anchor="end" x="{LABELS - 12}" y="{y + 22}">{escape(under)}</text>'
-    yield f'<text x="{LABELS + BARS + 12}" y="{y + 13}">{escape(words)}</text>'
-
-
-def _figure(value: float, unit: str) -> str:
-    return f"{value:.2f}" if not unit else f"{number(value)} {unit}"
+def _drawn(panel: Panel) -> Iterator[str]:
+    yield f'<text class="title" x="20" y="34">{escape(panel.title)}</text>'
+    foot = panel.height - (ROW - BAR) / 2
+    for place, words in panel.ticks.items():
+        at = f"{LABELS + BARS * place:g}"
+        yield f'<text class="soft" text-anchor="middle" x="{at}" y="{HEAD - 18}">{escape(words)}</text>'
+        yield f'<line class="grid" x1="{at}" x2="{at}" y1="{HEAD - 10}" y2="{foot:g}"/>'
+    x = LABELS - 14
+    for number, bar in enumerate(panel.bars):
+        y = HEAD + ROW * number
+        length = BARS * max(0.003, min(1.0, bar.length))  # a little of the shortest is seen too
+        yield f'<text text-anchor="end" x="{x}" y="{y + 9}">{escape(bar.title)}</text>'
+        yield f'<text class="soft" text-anchor="end" x="{x}" y="{y + 24}">{escape(bar.under)}</text>'
+        yield f'<rect class="track" x="{LABELS}" y="{y}" width="{BARS}" height="{BAR}" rx="3"/>'
+        yield f'<rect class="{bar.kind}" x="{LABELS}" y="{y}" width="{length:.1f}" height="{BAR}" rx="3"/>'
+        yield f'<text x="{LABELS + BARS + 14}" y="{y + 13}">{escape(bar.words)}</text>'
+    if panel.goal is not None:
+        at = f"{LABELS + BARS * panel.goal:g}"
+        yield f'<line class="goal" stroke-width="2" x1="{at}" x2="{at}" y1="{HEAD - 10}" y2="{foot:g}"/>'

@@ -1,6 +1,6 @@
 """What is measured, what it is held against, and the arithmetic: medians, spreads, shares and verdicts.
 
-Everything is measured once a round, and a share is taken within a round, between two measurements that were made
+Everything is measured once a round, and a share is taken within a round, of two measurements that were made
 within seconds of each other: a machine that is slow for a minute is slow for both.
 """
 
@@ -59,7 +59,8 @@ class Target:
     def bound(self) -> str:
         """As `at least 0.2`."""
         value = self.least if self.least is not None else self.most
-        return f"{'at least' if self.least is not None else 'under'} {value:,g}{_space(self.unit)}"
+        assert value is not None
+        return f"{'at least' if self.least is not None else 'under'} {with_unit(value, self.unit)}"
 
 
 @dataclass
@@ -104,8 +105,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
-def _space(unit: str) -> str:
-    return "" if not unit else unit if unit.startswith("/") else f" {unit}"
+def with_unit(value: float, unit: str) -> str:
+    """As `1,234/s`, `12.3 ms`, or of a share `0.12`."""
+    if not unit:
+        return f"{value:.2f}"
+    return f"{number(value)}{unit if unit.startswith('/') else f' {unit}'}"
 
 
 PGBENCH, BARE = "pgbench, the same statements", "a bare Flask route"

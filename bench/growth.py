@@ -120,7 +120,8 @@ def table(grown: Growth) -> str:
         spread = grown.ratio(operation, sizes[-1])
         worst = grown.worst(operation)
         lines.append(
-            f"| {operation} | {' | '.join(costs)} | {worst:.2f} times ({spread.least:.2f} to {spread.most:.2f}) "
+            f"| {operation} | {' | '.join(costs)} "
+            f"| {worst:.2f} times ({spread.least:.2f} to {spread.most:.2f}) "
             f"| {LIMIT:g} | {'met' if worst <= LIMIT else '**missed**'} |"
         )
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""How long a shop waits: from the moment it sends a payment until that is settled, and until its webhook is there.
+"""How long a shop waits: from when it sends a payment until that is settled, and until its webhook is there.
 
-One client begins payments at a steady pace, each of its own order. Meanwhile the database is asked, every other
-millisecond, which of those that are under way have been settled; when a webhook came, its receiver wrote down.
-Both are seen from outside: the clock starts before the request is sent, and a commit counts when others see it.
+One client begins payments at a steady pace, each of its own order. Meanwhile the database is asked, every
+other millisecond, which of those under way are settled; when a webhook came, its receiver wrote down.
+Both are seen from outside: time begins before the request is sent, and a commit counts when others see it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What each process of the whole stack holds, in megabytes.
 
 Resident (RSS) counts what processes share once for each of them; proportional (PSS) divides it among them, so
-that its sum is what the machine would have free without the gateway. PostgreSQL's shared buffers, and the code
-that forked processes have in common, are therefore in the sum once.
+that a sum of it has PostgreSQL's shared buffers, and what forked processes have in common, once. (Libraries
+that this benchmark has loaded too are divided with it: some megabytes of code.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The leanest client of a webhook receiver in Python: http.client in a few threads of two processes, each on a
+"""The leanest client of a webhook receiver in Python: http.client in some threads of two processes, each on a
 connection that stays open. Nothing is signed, looked up or written down: what is left is the limit.
 
 `python -m bench.posts PORT SECONDS` is one of the processes; it prints how many posts were answered.

@@ -1,4 +1,4 @@
-"""What is measured: the whole gateway as `make run` starts it, and beside it a bare Flask app in the same gunicorn."""
+"""What is measured: the whole gateway as `make run` starts it, and a bare app in the same gunicorn."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Stack:
     def held(self) -> Iterator[None]:
         """Within it, workers and clock stand still, so that what the web server does is all that is done.
 
-        For a few seconds: a clock that stands still longer than that loses its office (jobs/clock.py, HANGS_S).
+        For a few seconds: a clock that stands still for longer loses its office (jobs/clock.py, HANGS_S).
         """
         still = [
             process
@@ -92,7 +92,7 @@ def stack(folder: Path, name: str = "data") -> Iterator[Stack]:
 
 @contextmanager
 def bare_flask(folder: Path) -> Iterator[str]:
-    """The bare app (bench/bare.py), by the same gunicorn.conf.py: the same processes and threads. Gives its URL."""
+    """The URL of the bare app (bench/bare.py): gunicorn.conf.py is the same, so processes and threads are."""
     environ = environ_of(folder / "bare", **QUIET)
     command = [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", "bench.bare:app"]
     with (folder / "bare.log").open("w") as log:

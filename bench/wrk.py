@@ -1,5 +1,5 @@
-"""The load generator: wrk, whose scripts are in bench/wrk/. It is written in C: what it takes of the machine is
-little beside what it measures.
+"""The load generator: wrk, whose scripts are in bench/wrk/. It is written in C, so that what it takes of the
+machine is little beside what it measures.
 """
 
 from __future__ import annotations
@@ -75,8 +75,7 @@ def run(
 def _refusal(url: str, script: str, values: dict[str, str]) -> str:
     """The first refusal of a short second run: in the first one, nobody looked at the answers.
 
-    (Only counted them: `refused` is what wrk calls errors, a status of 400 or more.) It takes the last id, which
-    was not used yet.
+    (wrk only counted them: all of a status of 400 or more.) It takes the last id, which was not used yet.
     """
     with NamedTemporaryFile("w", suffix=".ids") as last:
         if values["BENCH_IDS"]:
