@@ -40,9 +40,8 @@ soak: .venv/dev ## The same for half an hour, and the model-based tests for long
 breaks: .venv/dev ## Break the code in copies of it, and see that the tests notice
 	$(BIN)/python -m tests.faults.breaks
 
-bench: .venv/dev ## Measure how fast it is
-	$(BIN)/python -m bench.webhooks
-	$(BIN)/python -m bench.dashboard
+bench: .venv/dev ## Measure how fast it is, for docs/performance.md (QUICK=1: a glance, under a minute)
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 psql: .venv/local ## Open psql on the database of the running gateway
 	@$(BIN)/python -c 'import local; local.psql()'
