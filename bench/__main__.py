@@ -42,9 +42,7 @@ class Plan:
 FULL = Plan(
     rounds=5, past=100_000, load_s=3, settled=10_000, delivered=5_000, pgbench_payments=8_000, sampled=100
 )
-QUICK = Plan(
-    rounds=2, past=10_000, load_s=1, settled=1_000, delivered=500, pgbench_payments=1_600, sampled=20
-)
+QUICK = Plan(rounds=2, past=5_000, load_s=1, settled=400, delivered=200, pgbench_payments=800, sampled=10)
 
 
 def main() -> int:
