@@ -146,8 +146,7 @@ class Round:
             book.note("settle_told", settle.settle_rate(app, plan.settled, self.tag + "told"))
             tag, endpoint_id = self.tag + "deliver", self.made.endpoint_id
             book.note("deliver", settle.delivery_rate(app, plan.delivered, tag, endpoint_id))
-        port = int(self.made.receiver.url.split(":")[2].split("/")[0])
-        book.note("posts", posts.rate(port, plan.load_s))
+        book.note("posts", posts.rate(self.made.receiver.port, plan.load_s))
 
     def waits(self) -> None:
         plan, book, url = self.plan, self.book, self.made.database_url

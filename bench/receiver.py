@@ -65,11 +65,15 @@ async def serve() -> None:
 class Receiver:
     """One that runs."""
 
-    url: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
 
     def arrivals(self) -> dict[str, float]:
         """When (monotonic seconds) the first webhook of each payment came, since the last call."""
-        with urllib.request.urlopen(self.url.removesuffix("/hook") + "/arrivals", timeout=STOP_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/arrivals", timeout=STOP_S) as answer:
             return json.loads(answer.read())
 
 
@@ -80,7 +84,7 @@ def running() -> Iterator[Receiver]:
     )
     try:
         assert process.stdout is not None
-        yield Receiver(f"http://127.0.0.1:{int(process.stdout.readline())}/hook")
+        yield Receiver(int(process.stdout.readline()))
     finally:
         process.terminate()
         process.wait(STOP_S)

@@ -46,11 +46,11 @@ class Stack:
     @contextmanager
     def told(self) -> Iterator[None]:
         """Within it, the endpoint is on."""
-        self._switch(on=True)
+        self.switch(on=True)
         try:
             yield
         finally:
-            self._switch(on=False)
+            self.switch(on=False)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -71,7 +71,8 @@ class Stack:
             for process in still:
                 process.resume()
 
-    def _switch(self, *, on: bool) -> None:
+    def switch(self, *, on: bool) -> None:
+        """Have the endpoint told of payments from now on, or not."""
         path = f"/api/v1/webhook_endpoints/{self.endpoint_id}"
         status, answer = self.running.call("PATCH", path, {"enabled": on})
         if status != 200:
@@ -86,7 +87,7 @@ def stack(folder: Path, name: str = "data") -> Iterator[Stack]:
         receiver = leave.enter_context(running_receiver())
         endpoint = running.post("/webhook_endpoints", {"url": receiver.url, "events": ["payment.success"]})
         made = Stack(running, app_of(running), receiver, endpoint["id"], folder)
-        made._switch(on=False)
+        made.switch(on=False)
         yield made
 
 

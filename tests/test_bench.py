@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 
 from bench import figures, growth, pgbench, receiver, report, rows, settle, wrk
+from bench.__main__ import Plan, measure
 from bench.figures import FIGURES, TARGETS, Book, Summary, Target
 from bench.growth import Growth
 from bench.memory import Held
@@ -140,6 +141,8 @@ def test_growth_alone_can_miss(whole: Found) -> None:
         if target.of is None:
             whole.book.values[target.key] = [fine] * 3
     assert whole.is_met
+    halves = Growth({"settle": {10: [2.0] * 3, 100: [1.4, 1.2, 1.0], 1000: [1.0] * 3}})
+    assert halves.worst("settle") == Summary(0.6, 0.5, 0.7)
     worse = Growth({"settle": {10: [1.0] * 3, 1000: [1.31] * 3}})
     assert not worse.is_within_limit
     assert not replace(whole, grown=worse).is_met
@@ -277,3 +280,21 @@ def test_without_wrk_one_line_says_how_to_get_it(module: str, tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stderr == "error: wrk, the load generator, is missing; on Debian: apt-get install wrk\n"
     assert done.stdout == ""
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # on a machine that is busy with other tests
+@NEEDS_WRK
+def test_a_round_measures_every_figure_and_breaks_nothing() -> None:
+    plan = Plan(rounds=1, past=200, load_s=1, settled=50, delivered=20, pgbench_payments=160, sampled=5)
+    whole = measure(plan)
+    assert {figure.key for figure in FIGURES} <= whole.book.values.keys()
+    for values in whole.book.values.values():
+        assert len(values) == 1
+        assert values[0] > 0
+    names = {each.name for each in whole.idle}
+    assert {"web process", "worker or clock", "valkey", "postgres: the server"} <= names
+    assert report.tables(whole)
