@@ -13,7 +13,7 @@ from models.base import db
 from models.context import core_app, prepare_database
 from models.seed import seed_test_merchant
 from routes import BLUEPRINTS, dashboard, inbox, metrics, pages, reference, rq, simulate, simulator
-from routes.auth import cookie_name, limiter
+from routes.auth import cookie_name
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
 from routes.openapi import OPENAPI_CONFIG, GatewayApi, describe
@@ -44,7 +44,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_request_hooks(app)
     if simulate.is_honoured(settings):
         simulate.register(app)
-    limiter.init_app(app)
     api = GatewayApi(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)

@@ -29,7 +29,7 @@ from models.errors import Refused
 from models.orders import Order
 from models.payments import Payment
 from models.refunds import Refund
-from models.webhook_endpoints import WebhookEndpoint
+from models.webhook_endpoints import Listener, WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
 
 BATCH = 300  # orders a transaction: so many that commits do not count, so few that Ctrl-C costs little
@@ -141,10 +141,10 @@ class History:
             self._write(times[batch], ends[batch])
             yield sum(len(payments_of(outcome)) for outcome in ends[batch])
 
-    def _listener(self, start: datetime) -> WebhookEndpoint:
+    def _listener(self, start: datetime) -> Listener:
         """What is told of all that happens: the seeded endpoint, as it would be if it were enabled.
 
-        It belongs to no session. In the database it is disabled, so that nothing is ever sent to it.
+        In the database it is disabled, so that nothing is ever sent to it.
         """
         endpoint = db.session.scalar(
             select(WebhookEndpoint)
@@ -163,14 +163,12 @@ class History:
             endpoint.disabled_reason = "it is part of a made-up history"
             endpoint.created_at = endpoint.updated_at = start
         db.session.commit()
-        return WebhookEndpoint(
-            id=endpoint.id, merchant_id=endpoint.merchant_id, events=endpoint.events, enabled=True
-        )
+        return Listener(endpoint.id, endpoint.merchant_id, endpoint.events)
 
     def _write(self, times: Sequence[datetime], ends: Sequence[tuple[str, ...]]) -> None:
         """One batch: so many new orders, and what happens until the last of them."""
         until = times[-1]
-        memo()["endpoints"] = {self._merchant_id: [self._endpoint]}  # whoever else listens hears nothing
+        memo()["listeners"] = {self._merchant_id: [self._endpoint]}  # whoever else listens hears nothing
         self._lock(until)
         for moment, outcome in zip(times, ends, strict=True):
             with at(moment):  # the orders first: each is flushed

@@ -207,8 +207,6 @@ class Story:
             notes={"customer": who.name, "channel": chance.choice(CHANNELS)} if chance.random() < 0.6 else {},
             capture="manual" if chance.random() < MANUAL_CAPTURE[self._method] else "automatic",
             expires_in=60 * chance.choice([15, 30, 60]) if outcome == ("expired",) else None,
-            created_at=now(),
-            updated_at=now(),
         )
 
     def steps(self) -> Iterator[Pause]:

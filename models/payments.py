@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from sqlalchemy import ForeignKey, ForeignKeyConstraint, Identity, UniqueConstra
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from config import settings
-from models import ledger
+from models import direct, ledger
 from models.base import Minor, Model, RowSchema, Timestamp, db, mark_due, new_id, now, timestamp
 from models.errors import bad_request, conflict, not_found
 from models.events import Event
@@ -27,6 +28,8 @@ TRANSITIONS = {
     "voided": set(),
 }
 LIVE = ("pending", "requires_action", "success")  # an order has at most one of these
+
+LIVE_PAYMENT = "SELECT status FROM payments WHERE order_id = %s AND status = ANY(%s)"
 
 HOLD_DAYS = 7  # an approval that nobody captures is voided then: the usual life of a card authorization
 RELEASE_RETRY_DAYS = 1  # after an acquirer would not release an expired hold
@@ -94,6 +97,14 @@ class Payment(Model):
     # --- finding ---------------------------------------------------------------------------------
 
     @classmethod
+    def shown(cls, merchant_id: str, payment_id: str) -> dict[str, Any]:
+        """The merchant's payment as JSON."""
+        facts = direct.one(cls, "id = %s AND merchant_id = %s", (payment_id, merchant_id))
+        if facts is None:
+            raise not_found("Payment")
+        return cls.json_of(facts)
+
+    @classmethod
     def of_merchant(cls, merchant_id: str, payment_id: str) -> Payment:
         payment = db.session.scalar(select(cls).where(cls.id == payment_id, cls.merchant_id == merchant_id))
         if payment is None:
@@ -145,12 +156,12 @@ class Payment(Model):
         if method not in order.payable_methods:
             raise bad_request(f"UPI pays in {UPI_CURRENCY} only.", field="method")
         order.attempt()
-        live = db.session.scalar(select(cls.status).where(cls.order_id == order.id, cls.status.in_(LIVE)))
-        if live == "success":
+        live = direct.rows(LIVE_PAYMENT, (order.id, list(LIVE)))
+        if live == [("success",)]:
             raise conflict(
                 "The order is already paid for; the payment awaits its capture.", reason="order_paid"
             )
-        if live is not None:
+        if live:
             raise conflict("Another payment of this order is in progress.", reason="payment_in_progress")
         payment = cls(
             id=new_id("pay"),
@@ -347,15 +358,12 @@ class Payment(Model):
 
     @property
     def next_action(self) -> dict[str, Any] | None:
-        """What the shopper has to do now, or None."""
-        if self.status != "requires_action":
-            return None
-        kind = "upi_approval" if self.method == "upi" else "otp"
-        return {"type": kind, "upi_link": self.upi_link, "expires_at": self.action_expires_at}
+        return _next_action(self.facts())
 
-    def as_json(self) -> dict[str, Any]:
+    @staticmethod
+    def json_of(facts: Mapping[str, Any]) -> dict[str, Any]:
         """As PaymentSchema describes it."""
-        facts, action = self.facts(), self.next_action
+        action = _next_action(facts)
         return {
             "id": facts["id"],
             "order_id": facts["order_id"],
@@ -413,6 +421,14 @@ class Payment(Model):
 
     def _tell(self, event_type: str) -> None:
         Event.record(event_type, self.merchant_id, self.order_id, payment=self)
+
+
+def _next_action(payment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the shopper has to do now, or None."""
+    if payment["status"] != "requires_action":
+        return None
+    kind = "upi_approval" if payment["method"] == "upi" else "otp"
+    return {"type": kind, "upi_link": payment["upi_link"], "expires_at": payment["action_expires_at"]}
 
 
 class NextActionSchema(Schema):

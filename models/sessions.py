@@ -75,7 +75,7 @@ class Session(Model):
             # It may end at this moment, elsewhere: then there is no row any more.
             noted = update(cls).where(cls.id == session.id).values(seen_at=at).returning(cls.id)
             still_there = db.session.scalar(noted)
-            db.session.commit()  # before the request's own transaction, as ApiKey.note_use
+            db.session.commit()  # before the request's own transaction, as ApiKey.authenticate
             return session if still_there else None
         return session
 

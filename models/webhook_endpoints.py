@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from marshmallow import Schema, fields
 from sqlalchemy import ARRAY, ForeignKey, Identity, LargeBinary, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models import signatures, vault
+from models import direct, signatures, vault
 from models.audit import GATEWAY, AuditEntry
 from models.base import Minor, Model, Timestamp, db, memo, new_id, now
 from models.errors import bad_request, not_found
@@ -46,6 +47,31 @@ def is_wanted(event_type: str, patterns: list[str]) -> bool:
     """Whether one of the patterns names the type, the type's family (`payment.*`), or everything (`*`)."""
     family = event_type.partition(".")[0] + ".*"
     return not {"*", family, event_type}.isdisjoint(patterns)
+
+
+LISTENERS = (
+    "SELECT id, merchant_id, events FROM webhook_endpoints WHERE merchant_id = %s AND enabled ORDER BY seq"
+)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What the planning of a delivery needs to know of an enabled endpoint."""
+
+    id: str
+    merchant_id: str
+    events: list[str]
+
+    def wants(self, event_type: str) -> bool:
+        return is_wanted(event_type, self.events)
+
+
+def listeners(merchant_id: str) -> list[Listener]:
+    """The merchant's enabled endpoints, the oldest first; looked up once a transaction."""
+    known = memo().setdefault("listeners", {})
+    if merchant_id not in known:
+        known[merchant_id] = [Listener(*row) for row in direct.rows(LISTENERS, (merchant_id,))]
+    return known[merchant_id]
 
 
 class WebhookEndpoint(Model):
@@ -95,17 +121,14 @@ class WebhookEndpoint(Model):
         query = select(cls).where(cls.merchant_id == merchant_id, cls.deleted_at.is_(None))
         return db.session.scalars(query.order_by(cls.seq)).all()
 
-    @classmethod
-    def listening(cls, merchant_id: str) -> list[WebhookEndpoint]:
-        """The merchant's enabled endpoints, looked up once a transaction."""
-        known = memo().setdefault("endpoints", {})
-        if merchant_id not in known:
-            query = select(cls).where(cls.merchant_id == merchant_id, cls.enabled).order_by(cls.seq)
-            known[merchant_id] = list(db.session.scalars(query))
-        return [endpoint for endpoint in known[merchant_id] if endpoint.enabled]
-
     def wants(self, event_type: str) -> bool:
         return is_wanted(event_type, self.events)
+
+    @classmethod
+    def listening(cls, merchant_id: str) -> Sequence[WebhookEndpoint]:
+        """The merchant's enabled endpoints, the oldest first."""
+        query = select(cls).where(cls.merchant_id == merchant_id, cls.enabled)
+        return db.session.scalars(query.order_by(cls.seq)).all()
 
     # --- what its merchant does --------------------------------------------------------------------
 
@@ -222,6 +245,7 @@ class WebhookEndpoint(Model):
         endpoint._switch_off(reason)
         endpoint.updated_at = now()
         db.session.flush()
+        memo().pop("listeners", None)
         endpoint.tell("webhook_endpoint.disabled")
         AuditEntry.record(
             "webhook_endpoint.disabled", endpoint.merchant_id, GATEWAY, endpoint_id, reason=reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from config import settings
 from models import batch
 from models.base import Minor, Model, Timestamp, db, mark_due, new_id, now
 from models.errors import conflict, not_found
-from models.webhook_endpoints import WebhookEndpoint
+from models.webhook_endpoints import Listener, WebhookEndpoint, listeners
 
 if TYPE_CHECKING:
     from models.events import Event
@@ -83,7 +84,7 @@ class WebhookDelivery(Model):
 
         They go to every endpoint that asked for such events, or to `only` this one.
         """
-        wanted = [only] if only else WebhookEndpoint.listening(merchant_id)
+        wanted: Sequence[WebhookEndpoint | Listener] = [only] if only else listeners(merchant_id)
         deliveries = [
             cls.of_event(event_id, event_type, endpoint, order_id=order_id, due_at=now())
             for endpoint in wanted
@@ -103,7 +104,7 @@ class WebhookDelivery(Model):
         cls,
         event_id: str,
         event_type: str,
-        endpoint: WebhookEndpoint,
+        endpoint: WebhookEndpoint | Listener,
         *,
         order_id: str | None,
         due_at: datetime,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask import g
-from flask_limiter.util import get_remote_address
 from marshmallow import validate
 from sqlalchemy import select
 
@@ -14,6 +13,7 @@ from models.merchants import Merchant
 from routes.audit import note
 from routes.auth import authenticated
 from routes.fields import Blueprint, Body, OverlapHours, Text
+from routes.limits import remote_address
 from routes.pagination import PageQuery, page, page_of
 from routes.session import password_field
 from routes.writes import writes
@@ -79,7 +79,7 @@ def reveal_key(body, key_id):
     """Reveal the secret of an API key, after the password."""
     key = ApiKey.of_merchant(g.merchant_id, key_id)
     merchant = db.session.get_one(Merchant, g.merchant_id)
-    passwords.confirm(merchant, body["password"], get_remote_address())
+    passwords.confirm(merchant, body["password"], remote_address())
     note("api_key.revealed", key.id)
     db.session.commit()
     return key

@@ -11,8 +11,6 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from flask import g, request
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 
 from config import settings
 from models.api_keys import ApiKey
@@ -23,9 +21,6 @@ from models.sessions import Session, is_csrf_token
 View = TypeVar("View", bound=Callable[..., Any])
 MAX_CREDENTIAL_LENGTH = 256
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # RFC 9110, 9.2.1: they change nothing
-
-# Counts what can be asked without a secret. In this process' memory: a limit must not need Redis.
-limiter = Limiter(get_remote_address, storage_uri="memory://")
 
 
 def authenticated(view: View) -> View:
@@ -70,26 +65,15 @@ def signed_in_operator() -> Merchant:
     return merchant
 
 
-def limited_by_address(view: View) -> View:
-    """A public view that changes something: limited by the caller's address."""
-    return cast(View, limiter.limit(lambda: settings.public_rate_limit_per_address)(view))
-
-
-def limited_by_address_and_order(view: View) -> View:
-    """A public view that card testers would love: limited by the caller's address and by the order."""
-    by_order = limiter.limit(lambda: settings.public_rate_limit_per_order, key_func=_order_in_body)
-    return limited_by_address(cast(View, by_order(view)))
-
-
 # --- API keys ------------------------------------------------------------------------------------
 
 
 def _sign_in_by_key() -> None:
     key_id, secret = _credentials()
-    merchant = ApiKey.authenticate(key_id, secret) if key_id and secret else None
-    if merchant is None:
+    merchant_id = ApiKey.authenticate(key_id, secret) if key_id and secret else None
+    if merchant_id is None:
         raise Refused("AUTHENTICATION_ERROR", "The API key or secret is missing or wrong.")
-    g.merchant_id, g.actor, g.is_operator = merchant.id, key_id, False
+    g.merchant_id, g.actor, g.is_operator = merchant_id, key_id, False
 
 
 def _offers_a_key() -> bool:
@@ -139,8 +123,3 @@ def sign_in_by_session(*, csrf: bool = True) -> Session:
     g.session, g.merchant_id, g.actor = session, merchant.id, merchant.email
     g.is_operator = merchant.role == "operator"
     return session
-
-
-def _order_in_body() -> str:
-    body = request.get_json(silent=True)
-    return f"order:{body.get('order_id')}" if isinstance(body, dict) else "order:"

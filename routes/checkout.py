@@ -13,8 +13,8 @@ from models.base import db
 from models.checkout import Checkout, CheckoutSchema
 from models.errors import conflict
 from models.payments import Payment, PublicPaymentSchema
-from routes.auth import limited_by_address, limited_by_address_and_order
 from routes.fields import Blueprint, Body, Color, Text
+from routes.limits import limited_by_address, limited_by_address_and_order
 from routes.payments import NewPayment, begin_payment, processing_delay_ms
 from routes.writes import writes
 

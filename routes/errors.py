@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
@@ -14,7 +13,6 @@ from werkzeug.exceptions import HTTPException
 
 from models.base import db
 from models.errors import Refused, conflict
-from routes.auth import limiter
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,6 @@ DESCRIPTION_OF_STATUS = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
     413: "The body is larger than 64 KiB.",
-    429: "Too many requests; try again later.",
 }
 RETRY_AFTER_S = 1  # a database that restarts is back in about that time
 
@@ -109,9 +106,6 @@ def _http(error: HTTPException) -> Response:
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
             response.headers[name] = value
-    if status == 429 and limiter.current_limit:
-        wait_s = int(limiter.current_limit.reset_at - time.time())
-        response.headers["Retry-After"] = str(max(1, wait_s))
     return response
 
 

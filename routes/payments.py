@@ -175,7 +175,7 @@ def chosen_payments(args: dict[str, Any]) -> Select[Any]:
 @blp.response(200, PaymentSchema)
 def get_payment(payment_id):
     """Get a payment."""
-    return Payment.of_merchant(g.merchant_id, payment_id)
+    return Payment.shown(g.merchant_id, payment_id)
 
 
 @blp.get("/payments/<id:payment_id>/timeline")

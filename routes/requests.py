@@ -7,6 +7,7 @@ import re
 import secrets
 from typing import IO, Any
 
+import orjson
 from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
@@ -15,6 +16,7 @@ from models.errors import bad_request
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 API_PREFIX = "/api/v1"
+JSON, ANYTHING = "application/json", "*/*"  # what nearly all clients send, and needs no parsing
 FILES = ("/export", ".svg")  # the ends of addresses that answer with something else than JSON
 
 
@@ -26,10 +28,20 @@ class SafeJSON(DefaultJSONProvider):
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         try:
+            return orjson.loads(s)
+        except orjson.JSONDecodeError:
+            pass
+        try:  # what is beyond orjson may be well-formed: then the error can name the field
             text = s.decode() if isinstance(s, bytes) else s  # left to itself, json would guess at UTF-16
             return json.loads(text, parse_constant=_refuse_constant, **kwargs)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        try:
+            return orjson.dumps(obj, default=self.default).decode()
+        except TypeError:  # half a surrogate pair, which somebody sent and is told of
+            return super().dumps(obj, **kwargs)
 
 
 class JSONRequest(Request):
@@ -73,7 +85,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _identify() -> None:
-    offered = request.headers.get("X-Request-Id", "")
+    offered = request.environ.get("HTTP_X_REQUEST_ID", "")
     g.request_id = offered if REQUEST_ID_PATTERN.fullmatch(offered) else "req_" + secrets.token_hex(8)
 
 
@@ -81,16 +93,26 @@ def _check_media_types() -> None:
     if not request.path.startswith(API_PREFIX):
         return
     is_file = request.path.endswith(FILES)
-    if request.accept_mimetypes and not request.accept_mimetypes.accept_json and not is_file:
+    accept = request.environ.get("HTTP_ACCEPT", ANYTHING)
+    if (
+        accept not in (ANYTHING, JSON)
+        and request.accept_mimetypes
+        and not request.accept_mimetypes.accept_json
+        and not is_file
+    ):
         raise NotAcceptable("The API answers in application/json.")
     has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
     if request.method in ("POST", "PATCH", "PUT") and has_body:
         read_body()
-        charset = request.mimetype_params.get("charset", "utf-8")
-        if not request.is_json or charset.lower() not in ("utf-8", "utf8"):
+        if request.environ.get("CONTENT_TYPE") != JSON and not _is_json_in_utf8():
             raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
         if not isinstance(request.get_json(), dict):
             raise bad_request("The body must be a JSON object.")
+
+
+def _is_json_in_utf8() -> bool:
+    charset = request.mimetype_params.get("charset", "utf-8")
+    return request.is_json and charset.lower() in ("utf-8", "utf8")
 
 
 def _name_request(response: Response) -> Response:

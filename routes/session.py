@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response, after_this_request, g, request
-from flask_limiter.util import get_remote_address
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 
@@ -16,8 +15,9 @@ from models.audit import AuditEntry
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID
 from models.sessions import LIFETIME, Session, SessionSchema, csrf_token
-from routes.auth import cookie_name, in_dashboard, limited_by_address, session_cookie
+from routes.auth import cookie_name, in_dashboard, session_cookie
 from routes.fields import Blueprint, Body, Text
+from routes.limits import limited_by_address, remote_address
 from routes.merchant import MerchantSchema
 from routes.pagination import PageQuery, page, page_of
 
@@ -62,7 +62,7 @@ class SignedInSchema(Schema):
 @blp.response(201, SignedInSchema)
 def log_in(body):
     """Sign in to the dashboard. Sets the session's cookie; a session that there was ends."""
-    address = get_remote_address()
+    address = remote_address()
     merchant = passwords.log_in(body["email"], body["password"], address)
     before = session_cookie()
     old = Session.authenticate(before, used=False) if before else None
@@ -124,7 +124,7 @@ def log_out_everywhere():
 def change_password(body):
     """Choose another password. All other sessions end."""
     merchant = g.session.merchant
-    passwords.confirm(merchant, body["current_password"], get_remote_address(), field="current_password")
+    passwords.confirm(merchant, body["current_password"], remote_address(), field="current_password")
     passwords.choose(merchant, body["password"])
     Session.end_all(merchant.id, but=g.session.id)
     AuditEntry.record("password.changed", merchant.id, g.actor, merchant.id)

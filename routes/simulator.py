@@ -13,9 +13,9 @@ from jobs.acquirers.simulator import PHONE_ANSWERS
 from jobs.payments import app_acquirer
 from models.errors import not_found
 from models.payments import Payment, PublicPaymentSchema
-from routes.auth import limited_by_address
 from routes.checkout import awaiting, qr_code
 from routes.fields import Blueprint, Body, Text
+from routes.limits import limited_by_address
 from routes.pages import guarded
 from routes.payments import processing_delay_ms
 from routes.writes import writes

@@ -153,7 +153,7 @@ def app(shared_app: Flask) -> Flask:
         db.session.execute(text("DELETE FROM merchants WHERE id <> :id"), {"id": TEST_MERCHANT_ID})
         db.session.commit()
         fast_redis().flushall()
-    for made_at_need in ("wake", "acquirer"):  # whatever the test before this one left there
+    for made_at_need in ("wake", "acquirer", "signed_in"):  # whatever the test before this one left there
         shared_app.extensions.pop(made_at_need, None)
     return shared_app
 

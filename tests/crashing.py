@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psycopg2.extensions
 from flask import Flask
 from sqlalchemy import event
 
@@ -74,6 +75,7 @@ class Post:
     key: str
 
     def __call__(self, app: Flask) -> tuple[int, str]:
+        app.extensions.pop("signed_in", None)  # it is looked up in each run
         headers = {"X-Api-Key": TEST_API_KEY, "X-Api-Secret": TEST_API_SECRET, "Idempotency-Key": self.key}
         answer = app.test_client().post(f"/api/v1{self.path}", json=self.body, headers=headers)
         return answer.status_code, answer.text
@@ -211,18 +213,28 @@ class _Way:
     def watch(self, app: Flask) -> None:
         """Come by at each statement and commit, and keep what is logged."""
 
-        def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            self._pass(f"before {_short(statement)}")
+        def come_by(connection: Any, *_: Any) -> None:
+            connection.cursor_factory = cursor_class
 
-        def after(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            self._pass(f"after {_short(statement)}")
-
+        cursor_class = self._cursor_class()
         with app.app_context():
-            event.listen(db.engine, "before_cursor_execute", before)
-            event.listen(db.engine, "after_cursor_execute", after)
+            event.listen(db.engine, "checkout", come_by)
             event.listen(db.engine, "commit", lambda _connection: self._pass("before a commit"))
             event.listen(db.session, "after_commit", lambda _session: self._pass("after a commit"))
         logging.getLogger().addHandler(_Log(self))
+
+    def _cursor_class(self) -> type[psycopg2.extensions.cursor]:
+        """A cursor that comes by: whoever uses it, SQLAlchemy or models/direct.py."""
+        way = self
+
+        class Cursor(psycopg2.extensions.cursor):
+            def execute(self, query: Any, values: Any = None) -> None:
+                short = _short(query.decode() if isinstance(query, bytes) else query)
+                way._pass(f"before {short}")
+                super().execute(query, values)
+                way._pass(f"after {short}")
+
+        return Cursor
 
     def _pass(self, point: str) -> None:
         self.told.points.append(point)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.base import db
 from models.merchants import TEST_API_KEY as KEY
 from models.merchants import TEST_API_SECRET as SECRET
 from tests.conftest import Api, administration, another_database, found, made, refused, settings_of
+from tests.processes import wait_until
 
 SIGNED_IN = {"X-Api-Key": KEY, "X-Api-Secret": SECRET}
 
@@ -85,11 +87,14 @@ def test_a_failed_http_basic_is_asked_for_again(app: Flask) -> None:
     assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
 
 
-def test_a_revoked_key_does_not_sign_in(app: Flask, other: Api) -> None:
+def test_a_key_that_another_process_revoked_signs_nobody_in_after_two_seconds(app: Flask, other: Api) -> None:
     found(other.get("/orders"))
     with app.app_context():
         db.session.execute(text("UPDATE api_keys SET revoked_at = now() WHERE id = 'key_other'"))
         db.session.commit()
+    started = time.monotonic()
+    wait_until(lambda: other.get("/orders").status_code != 200)
+    assert time.monotonic() - started < 2
     refused(other.get("/orders"), 401, "AUTHENTICATION_ERROR")
 
 
