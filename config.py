@@ -52,7 +52,7 @@ class Settings:
     service_wait_s: int
     secret_key: str
     web_workers: int
-    web_threads: int
+    web_connections: int
     worker_processes: int
     processing_delay_ms: tuple[int, int]
     acquirer: str
@@ -126,7 +126,7 @@ def load(*, dotenv: bool = True) -> Settings:
         service_wait_s=env.int("SERVICE_WAIT_S", 30, validate=validate.Range(min=0, max=3600)),
         secret_key=env.str("SECRET_KEY", LOCAL_SECRET_KEY if local else ""),
         web_workers=env.int("WEB_WORKERS", 2, validate=validate.Range(min=1, max=64)),
-        web_threads=env.int("WEB_THREADS", 8, validate=validate.Range(min=1, max=256)),
+        web_connections=env.int("WEB_CONNECTIONS", 8, validate=validate.Range(min=1, max=256)),
         worker_processes=env.int("WORKER_PROCESSES", 2, validate=validate.Range(min=1, max=64)),
         processing_delay_ms=_delay_range(env),
         acquirer=env.str(

@@ -1,9 +1,19 @@
-"""The web server: one app on three ports."""
+"""The web server: one app on three ports.
 
+Its worker class is gevent: a request that waits, for the database or for a client that sends slowly, holds
+no thread (docs/performance.md has the comparison). Hence the first lines, before anything else is imported.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import gc
 import os
 
 import logs
 from config import ConfigError, load
+from models.green import wait_for_postgres
 
 try:
     _settings = load()
@@ -11,13 +21,14 @@ except ConfigError as error:
     raise SystemExit(f"error: {error}") from None
 
 logs.set_up(_settings.log_level)
+wait_for_postgres()
 wsgi_app = "app:web_app()"
 preload_app = True  # made once, before the fork: one check of the database, one copy in memory
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host  # IPv6
 bind = [f"{_host}:{port}" for port in (_settings.port, _settings.dashboard_port, _settings.checkout_port)]
 workers = _settings.web_workers
-worker_class = "gthread"  # real threads, nothing is patched; a client that trickles its request holds one
-threads = _settings.web_threads
+worker_class = "gevent"
+worker_connections = 1000  # clients at once in one process; one that does nothing costs some kilobytes
 timeout = 30  # seconds a worker may be silent before it is replaced
 graceful_timeout = 8  # seconds to finish what is under way; `make run` ends everything in under 10
 keepalive = 5
@@ -28,3 +39,7 @@ logger_class = "logs.GunicornLogger"  # the standard one quotes what it could no
 loglevel = _settings.log_level.lower()
 accesslog = os.environ.get("ACCESS_LOG") or None
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms %({x-request-id}o)s'  # no query, no body
+
+
+def when_ready(_server: object) -> None:
+    gc.freeze()  # what is loaded now stays: no collection looks at it, or copies its page in a fork

@@ -22,7 +22,7 @@ from jobs.acquirers.simulator import (
     PHONE_ANSWERS,
     UPI_EXPIRES_S,
 )
-from models.base import now
+from models.base import db, now
 from models.instruments import Card
 from models.orders import UPI_CURRENCY, Order
 from models.payments import HOLD_DAYS, Payment
@@ -208,6 +208,7 @@ class Story:
             capture="manual" if chance.random() < MANUAL_CAPTURE[self._method] else "automatic",
             expires_in=60 * chance.choice([15, 30, 60]) if outcome == ("expired",) else None,
         )
+        db.session.add(self.order)
 
     def steps(self) -> Iterator[Pause]:
         if self.order.expires_at is not None:

@@ -77,6 +77,8 @@ class Backlog:
 
 def commit() -> None:
     """Commit, then wake the queues whose rows the transaction made due."""
+    if not db.session.registry.has():
+        return  # nobody began one
     db.session.flush()
     due = take_due()
     db.session.commit()

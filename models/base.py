@@ -131,7 +131,7 @@ def now() -> datetime:
 
 def known_now() -> datetime | None:
     """now(), if it has been looked up already, or is another one."""
-    return db.session().info.get("now")
+    return db.session().info.get("now") if db.session.registry.has() else None
 
 
 @contextmanager

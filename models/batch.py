@@ -21,12 +21,13 @@ from sqlalchemy import event, inspect
 from sqlalchemy.orm import InstanceState, Session, make_transient_to_detached
 from sqlalchemy.orm.exc import StaleDataError
 
+from models import direct
 from models.base import Model, db
 
 PLAIN = (str, int, list, dict, type(None), datetime, UUID)  # what JSON carries exactly
 
-# (table, columns) -> the rows to write there
-Groups = dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]]
+Key = tuple[str, tuple[str, ...]]  # a table, and columns of it
+Groups = dict[Key, list[dict[str, Any]]]  # the rows to write there
 
 
 def append(model: type[Model], **row: Any) -> None:
@@ -91,15 +92,18 @@ def _null_by_default(model: type[Model]) -> frozenset[str]:
 def _write(session: Session, inserts: Groups, updates: Groups) -> None:
     if not inserts and not updates:
         return
-    statement = _statement(tuple(inserts), tuple(updates))
-    rows = [orjson.dumps(group).decode() for group in (*inserts.values(), *updates.values())]
-    updated = session.connection().exec_driver_sql(statement, tuple(rows)).scalar_one()
+    # One row has a plan of its own: the planner takes a JSON for 100 rows, and would scan a table for that.
+    singles = tuple(len(rows) == 1 for rows in updates.values())
+    statement = _statement(tuple(inserts), tuple(updates), singles)
+    values = [orjson.dumps(rows).decode() for rows in (*inserts.values(), *updates.values())]
+    session.connection()  # it begins a transaction, if none is
+    ((updated,),) = direct.rows(statement, values)
     if updated != sum(map(len, updates.values())):
         raise StaleDataError(f"{updated} rows were updated, of {sum(map(len, updates.values()))}")
 
 
 @cache
-def _statement(inserts: tuple[tuple[str, tuple[str, ...]], ...], updates: Any) -> str:
+def _statement(inserts: tuple[Key, ...], updates: tuple[Key, ...], singles: tuple[bool, ...]) -> str:
     """What writes these columns of these tables, and gives the number of rows that it updated."""
     steps, counts = [], ["0"]
     for number, (table, names) in enumerate(inserts):
@@ -108,11 +112,13 @@ def _statement(inserts: tuple[tuple[str, tuple[str, ...]], ...], updates: Any) -
             f"inserted_{number} AS (INSERT INTO {table} ({columns}) "  # noqa: S608 (our own names)
             f"SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s))"
         )
-    for number, (table, names) in enumerate(updates):
+    for number, ((table, names), single) in enumerate(zip(updates, singles, strict=True)):
+        limit = " LIMIT 1" if single else ""
         changes = ", ".join(f"{name} = new.{name}" for name in names)
         steps.append(
             f"updated_{number} AS (UPDATE {table} SET {changes} "  # noqa: S608
-            f"FROM json_populate_recordset(NULL::{table}, %s) AS new WHERE {table}.id = new.id RETURNING 1)"
+            f"FROM (SELECT * FROM json_populate_recordset(NULL::{table}, %s){limit}) AS new "
+            f"WHERE {table}.id = new.id RETURNING 1)"
         )
         counts.append(f"(SELECT count(*) FROM updated_{number})")  # noqa: S608
     return f"WITH {', '.join(steps)} SELECT {' + '.join(counts)}"

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_LOCK = 7_264_002  # advisory: web and worker start together, one of them applies the schema
 RETRY_S = 0.5
+BUSY_CONNECTIONS = 8  # beyond those that are kept; whoever finds none waits for one
 
 
 def core_app(its_settings: Settings) -> Flask:
@@ -32,7 +33,7 @@ def core_app(its_settings: Settings) -> Flask:
         SECRET_KEY=its_settings.secret_key,
         SQLALCHEMY_DATABASE_URI=its_settings.sqlalchemy_url,
         SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS
-        | {"pool_size": its_settings.web_threads, "max_overflow": 64},
+        | {"pool_size": its_settings.web_connections, "max_overflow": BUSY_CONNECTIONS},
     )
     db.init_app(app)
     return app

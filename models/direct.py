@@ -1,22 +1,27 @@
 """Statements past the ORM, for what is asked most: the driver's own cursor, and plain tuples.
 
 Within a transaction that the session has begun, a statement is part of it. Outside of one it is a transaction
-by itself, committed when it returns: one round trip, where BEGIN and COMMIT would make it three.
+by itself, committed when it returns: one round trip, where BEGIN and COMMIT would make it three. Each is
+prepared, once a connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import psycopg2
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import make_transient_to_detached
 from sqlalchemy.pool import PoolProxiedConnection
 
 from models.base import Model, db
 
-Values = Mapping[str, Any] | Sequence[Any]
+Values = Sequence[Any]
+Row = TypeVar("Row", bound=Model)
 
 
 def rows(statement: str, values: Values) -> list[tuple[Any, ...]]:
@@ -48,19 +53,58 @@ def row(statement: str, values: Values) -> tuple[Any, ...] | None:
 
 def one(model: type[Model], condition: str, values: Values) -> dict[str, Any] | None:
     """The columns of the row of `model` for which this holds, by name."""
-    names = tuple(model.__table__.columns.keys())
+    names = column_names(model)
     found = row(f"SELECT {', '.join(names)} FROM {model.__tablename__} WHERE {condition}", values)  # noqa: S608
     return None if found is None else dict(zip(names, found, strict=True))
+
+
+def locked(model: type[Row], condition: str, values: Values) -> Row | None:
+    """The row for which this holds, locked until commit, as an object of the session. Looks up now() too."""
+    session = db.session()
+    session.connection()  # it begins a transaction
+    names = column_names(model)
+    found = row(
+        f"SELECT {', '.join(names)}, now() FROM {model.__tablename__} "  # noqa: S608 (our own names)
+        f"WHERE {condition} FOR NO KEY UPDATE",
+        values,
+    )
+    if found is None:
+        return None
+    *facts, session.info["now"] = found
+    known = session.identity_map.get(session.identity_key(model, found[names.index("id")]))
+    loaded = known if known is not None else model()
+    vars(loaded).update(zip(names, facts, strict=True))
+    if known is None:
+        make_transient_to_detached(loaded)
+        session.add(loaded)
+    else:
+        inspect(loaded)._commit_all(vars(loaded), session.identity_map)
+    return loaded
+
+
+@cache
+def column_names(model: type[Model]) -> tuple[str, ...]:
+    return tuple(model.__table__.columns.keys())
 
 
 def _rows(line: PoolProxiedConnection, statement: str, values: Values) -> list[tuple[Any, ...]]:
     cursor = line.cursor()
     try:
         with _translated(statement):
-            cursor.execute(statement, values)
+            cursor.execute(_prepared(line, cursor, statement, len(values)), values)
             return [*cursor.fetchall()]
     finally:
         cursor.close()
+
+
+def _prepared(line: PoolProxiedConnection, cursor: Any, statement: str, count: int) -> str:
+    """What runs it: parsed and planned once a connection."""
+    names = line.info.setdefault("prepared", {})
+    if statement not in names:
+        name = f"direct_{len(names)}"
+        cursor.execute(f"PREPARE {name} AS {statement}" % tuple(f"${n}" for n in range(1, count + 1)))
+        names[statement] = f"EXECUTE {name} ({', '.join(['%s'] * count)})"
+    return names[statement]
 
 
 @contextmanager

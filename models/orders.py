@@ -27,9 +27,8 @@ UPI_CURRENCY = "INR"  # all that UPI moves
 INSERT = """
     INSERT INTO orders (id, merchant_id, amount, currency, receipt, notes, capture, methods, callback_url,
                         expires_at, created_at, updated_at)
-    SELECT %(id)s, %(merchant_id)s, %(amount)s, %(currency)s, %(receipt)s, %(notes)s, %(capture)s,
-           %(methods)s, %(callback_url)s, at + make_interval(secs => %(expires_in)s), at, at
-    FROM coalesce(%(at)s, now()) AS at
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, at + make_interval(secs => %s), at, at
+    FROM coalesce(%s::timestamptz, now()) AS at
     RETURNING seq, created_at, expires_at"""
 
 
@@ -72,7 +71,7 @@ class Order(Model):
         callback_url: str | None = None,
         expires_in: int | None = None,
     ) -> Order:
-        """A new order. `expires_in` is seconds from now; None means that it never expires.
+        """A new order, which belongs to no session yet. `expires_in`: seconds from now; None: never.
 
         Raises:
             Refused: nobody could pay it, for its only method does not move its currency.
@@ -92,12 +91,19 @@ class Order(Model):
             callback_url=callback_url,
             status="created",
         )
-        facts = vars(order) | {"notes": orjson.dumps(order.notes).decode()}
-        written = direct.rows(INSERT, facts | {"expires_in": expires_in, "at": known_now()})
-        ((order.seq, order.created_at, order.expires_at),) = written
+        facts = (
+            order.id,
+            merchant_id,
+            amount,
+            currency,
+            receipt,
+            orjson.dumps(order.notes).decode(),
+            capture,
+        )
+        rest = (order.methods, callback_url, expires_in, known_now())
+        ((order.seq, order.created_at, order.expires_at),) = direct.rows(INSERT, facts + rest)
         order.updated_at = order.created_at
         make_transient_to_detached(order)
-        db.session.add(order)
         return order
 
     @classmethod
@@ -118,10 +124,10 @@ class Order(Model):
     @classmethod
     def lock(cls, order_id: str, merchant_id: str | None = None) -> Order:
         """The order, locked until commit, so that one payment at a time is begun or settled for it."""
-        query = select(cls).where(cls.id == order_id).with_for_update(key_share=True)
-        if merchant_id is not None:
-            query = query.where(cls.merchant_id == merchant_id)
-        order = db.session.scalar(query.execution_options(populate_existing=True))
+        mine, values = (
+            ("", (order_id,)) if merchant_id is None else (" AND merchant_id = %s", (order_id, merchant_id))
+        )
+        order = direct.locked(cls, f"id = %s{mine}", values)
         if order is None:
             raise not_found("Order")
         return order

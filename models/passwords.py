@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models import vault
 from models.base import Minor, Model, db, now
 from models.errors import Refused, bad_request
+from models.green import off_the_loop
 from models.merchants import Merchant
 from models.sessions import Session
 
@@ -132,7 +133,7 @@ def choose(merchant: Merchant, password: str) -> None:
     if len(set(password)) < LENGTH_MIN // 3 or password.lower() in [word.lower() for word in known]:
         raise bad_request("password: Is too easy to guess.", field="password")
     with _checking:
-        merchant.password_hash = _hasher.hash(password)
+        merchant.password_hash = off_the_loop(_hasher.hash, password)
 
 
 def _check(
@@ -147,7 +148,7 @@ def _check(
     hashed = merchant.password_hash if merchant is not None else None
     with _checking:
         try:
-            right = _hasher.verify(hashed or _nobodys_hash(), password) and hashed is not None
+            right = off_the_loop(_hasher.verify, hashed or _nobodys_hash(), password) and hashed is not None
         except VerifyMismatchError:
             right = False
     if merchant is None or not right:

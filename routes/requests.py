@@ -10,6 +10,7 @@ from typing import IO, Any
 import orjson
 from flask import Flask, Request, Response, g, request
 from flask.json.provider import DefaultJSONProvider
+from flask.sessions import SessionInterface
 from werkzeug.exceptions import HTTPException, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
 
 from models.errors import bad_request
@@ -53,7 +54,18 @@ class JSONRequest(Request):
         raise bad_request("The body is not valid JSON.")
 
 
+class NoSession(SessionInterface):
+    """Flask's own cookie is not used: nothing is read from it, and nothing written."""
+
+    def open_session(self, app: Flask, request: Request) -> None:  # noqa: ARG002
+        return None
+
+    def save_session(self, app: Flask, session: Any, response: Response) -> None:
+        pass
+
+
 def register_request_hooks(app: Flask) -> None:
+    app.session_interface = NoSession()
     app.json = SafeJSON(app)
     app.request_class = JSONRequest
     app.before_request(_identify)

@@ -386,7 +386,7 @@ def test_either_setting_makes_it_one_for_testing(
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     """With few threads, so that one that was lost would be missed."""
-    settings = {"WEB_WORKERS": "1", "WEB_THREADS": "2", "LOG_LEVEL": "INFO"}
+    settings = {"WEB_WORKERS": "1", "WEB_CONNECTIONS": "2", "LOG_LEVEL": "INFO"}
     with temporary_folder() as folder, gateway(folder / "data", **settings) as running:
         yield running
 
