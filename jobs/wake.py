@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from flask import current_app
+from flask import Flask, current_app
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -24,6 +24,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from config import settings
+from models.green import soon
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ WAKE_TTL_S = (
     5  # a wake whose job was lost (Redis emptied, enqueue failed) blocks new ones no longer than this
 )
 REDIS_TIMEOUT_S = 0.2  # a request never waits longer for Redis; redis-py's default would block it for 4 s
+MOMENT_S = 0.002  # how long a wake waits for others
 REDIS_REST_S = 1.0  # after a failure, leave Redis alone for so long: one slow request a second, not all
 JOB_TIMEOUT_S = 120  # far above any drain's budget: a job that runs longer is stuck
 FAILURE_TTL_S = 3600  # failed jobs stay to be looked at; the work itself is still due in the database
@@ -77,6 +79,26 @@ def wake(queue: str) -> bool:
         log.warning("could not wake %s, the clock will: %s", queue, error)
         return False
     return True
+
+
+def wake_soon(queue: str) -> None:
+    """In the web server, wake it beside the request, and once for all requests of the same moment.
+
+    A commit before the moment is over is seen by the wake that follows; one after it has a wake of its own.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    coming: set[str] = app.extensions.setdefault("coming_wakes", set())
+    if queue in coming:
+        return
+
+    def wake_now() -> None:
+        coming.discard(queue)
+        with app.app_context():
+            wake(queue)
+
+    coming.add(queue)
+    if not soon(MOMENT_S, wake_now):
+        wake_now()
 
 
 def woken(queue: str) -> None:

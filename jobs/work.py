@@ -28,7 +28,7 @@ from uuid import UUID, uuid4
 from flask import Flask, current_app
 from sqlalchemy import func, select, text
 
-from jobs.wake import wake, woken
+from jobs.wake import wake, wake_soon, woken
 from models.base import db, now, take_due
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def commit() -> None:
     due = take_due()
     db.session.commit()
     for queue in sorted(due):
-        wake(queue)
+        wake_soon(queue)
 
 
 class Work(ABC, Generic[TaskData, Outcome]):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg2.extensions
-from gevent import get_hub, monkey
+from gevent import get_hub, monkey, spawn_later
 from gevent.socket import wait_read, wait_write
 
 Result = TypeVar("Result")
@@ -22,6 +22,14 @@ def off_the_loop(work: Callable[..., Result], *args: Any) -> Result:
     if not monkey.is_module_patched("threading"):
         return work(*args)
     return get_hub().threadpool.apply(work, args)
+
+
+def soon(seconds: float, call: Callable[[], object]) -> bool:
+    """Call it after so many seconds, beside the requests. False: there is no event loop, it was not called."""
+    if not monkey.is_module_patched("threading"):
+        return False
+    spawn_later(seconds, call)
+    return True
 
 
 def _wait(connection: Any, timeout: float | None = None) -> None:

@@ -155,8 +155,8 @@ class Payment(Model):
             raise bad_request(f"The order does not take {method} payments.", field="method")
         if method not in order.payable_methods:
             raise bad_request(f"UPI pays in {UPI_CURRENCY} only.", field="method")
+        live = direct.rows(LIVE_PAYMENT, (order.id, list(LIVE))) if order.status != "created" else []
         order.attempt()
-        live = direct.rows(LIVE_PAYMENT, (order.id, list(LIVE)))
         if live == [("success",)]:
             raise conflict(
                 "The order is already paid for; the payment awaits its capture.", reason="order_paid"
