@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sys
 
+if __name__ == "__main__":  # it only starts, watches and stops: it need not load all that it starts
+    from local import main
+
+    sys.exit(main())
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -70,9 +75,3 @@ def web_app() -> Flask:
     with app.app_context():
         db.engine.dispose()  # every process opens its own connections
     return app
-
-
-if __name__ == "__main__":
-    from local import main
-
-    sys.exit(main())

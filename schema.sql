@@ -332,6 +332,7 @@ CREATE TABLE webhook_endpoints (
     disabled_at      timestamptz,
     failing_since    timestamptz,                   -- the first failure after which nothing succeeded
     slow             boolean NOT NULL DEFAULT false, -- its last answer was: it waits in the slow lane
+    quick            boolean NOT NULL DEFAULT false, -- its last answer came at once: it may have more at once
     secret_encrypted bytea NOT NULL,
     previous_secret_encrypted  bytea,
     previous_secret_expires_at timestamptz,
@@ -340,7 +341,8 @@ CREATE TABLE webhook_endpoints (
     deleted_at       timestamptz,
     CHECK (enabled = (disabled_reason IS NULL) AND enabled = (disabled_at IS NULL)),
     CHECK ((previous_secret_encrypted IS NULL) = (previous_secret_expires_at IS NULL)),
-    CHECK (deleted_at IS NULL OR NOT enabled)
+    CHECK (deleted_at IS NULL OR NOT enabled),
+    CHECK (NOT (slow AND quick))
 );
 CREATE INDEX webhook_endpoints_merchant ON webhook_endpoints (merchant_id, created_at DESC, seq DESC);
 

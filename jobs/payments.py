@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import current_app
+from sqlalchemy import Row
 from sqlalchemy.orm.attributes import set_committed_value
 
 from config import settings
@@ -43,7 +44,7 @@ class PaymentWork(Work[PaymentTask, Result]):
     queue = "payments"
     model = Payment
 
-    def prepare(self, rows: Sequence[Payment]) -> Iterable[tuple[str, PaymentTask]]:
+    def prepare(self, rows: Sequence[Row[Any]]) -> Iterable[tuple[str, PaymentTask]]:
         acquirer = app_acquirer()
         payees = Merchant.names({payment.merchant_id for payment in rows})
         for payment in rows:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm.attributes import set_committed_value
 
 from jobs import answers
@@ -38,7 +39,7 @@ class RefundWork(Work[RefundTask, Result]):
     queue = "refunds"
     model = Refund
 
-    def prepare(self, rows: Sequence[Refund]) -> Iterable[tuple[str, RefundTask]]:
+    def prepare(self, rows: Sequence[Row[Any]]) -> Iterable[tuple[str, RefundTask]]:
         acquirer = app_acquirer()
         ids = {refund.payment_id for refund in rows}
         payments = {p.id: p for p in db.session.scalars(select(Payment).where(Payment.id.in_(ids)))}

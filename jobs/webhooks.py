@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.orm import joinedload
 
 from config import settings
 from jobs.posting import Post, post
 from jobs.work import DUE, Work
+from models import direct
 from models.base import db, now
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
 
 # At once, over all workers:
 ENDPOINT_SHARE = 16  # deliveries to one endpoint: a dead one holds no more
-SLOW_LANE = 32  # deliveries to all slow endpoints together: half of one worker's slots stay free of them
+QUICK_SHARE = 64  # to one whose last answer came at once: half of one worker's slots
+SLOW_LANE = 32  # deliveries to all slow endpoints together: most of one worker's slots stay free of them
 CLAIM_LOCK = 7_264_004  # advisory: who counts the shares must see what others have claimed
 
+PAYLOADS = "SELECT id, payload FROM events WHERE id = ANY(%s)"
 RUNNING = "r.claim_id IS NOT NULL AND r.due_at > now()"
 
 
@@ -29,14 +33,14 @@ class WebhookWork(Work[Post, AttemptResult]):
     def due_sql(self, *, lock: bool) -> str:
         """Fair shares, in order.
 
-        No endpoint has more than ENDPOINT_SHARE deliveries running at once, and all endpoints whose last
-        answer was slow have SLOW_LANE between them: the first ones in the result, but never all of it.
+        No endpoint has more than ENDPOINT_SHARE deliveries running at once (a quick one QUICK_SHARE), and all
+        whose last answer was slow have SLOW_LANE between them: the first in the result, but never all of it.
         What is told of one order is told in order: a delivery waits while an earlier one of the same order
         waits for its first attempt, or is in it.
         """
         lane = f"""
             SELECT due.id FROM (
-                SELECT id FROM webhook_endpoints e
+                SELECT id, quick FROM webhook_endpoints e
                 WHERE {{slow}} slow AND EXISTS (
                     SELECT 1 FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.due_at <= {DUE})
                 ORDER BY random()
@@ -49,7 +53,7 @@ class WebhookWork(Work[Post, AttemptResult]):
                     WHERE p.endpoint_id = d.endpoint_id AND p.order_id = d.order_id AND p.seq < d.seq
                       AND p.due_at IS NOT NULL AND p.attempts = 0 AND p.tries <= 1))
                 ORDER BY d.due_at, d.seq
-                LIMIT greatest(0, {ENDPOINT_SHARE} - (
+                LIMIT greatest(0, CASE WHEN endpoint.quick THEN {QUICK_SHARE} ELSE {ENDPOINT_SHARE} END - (
                     SELECT count(*) FROM webhook_deliveries r
                     WHERE r.endpoint_id = endpoint.id AND {RUNNING}))
                 {"FOR UPDATE SKIP LOCKED" if lock else ""}
@@ -67,25 +71,28 @@ class WebhookWork(Work[Post, AttemptResult]):
     def before_claim(self) -> None:
         db.session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CLAIM_LOCK})
 
-    def prepare(self, rows: Sequence[WebhookDelivery]) -> Iterable[tuple[str, Post]]:
-        loaded = db.session.scalars(
-            select(WebhookDelivery)
-            .where(WebhookDelivery.id.in_([row.id for row in rows]))
-            .options(joinedload(WebhookDelivery.event), joinedload(WebhookDelivery.endpoint))
-            .order_by(WebhookDelivery.seq)
-            .execution_options(populate_existing=True)
-        )
-        for delivery in loaded:
-            endpoint = delivery.endpoint
+    def prepare(self, rows: Sequence[Row[Any]]) -> Iterable[tuple[str, Post]]:
+        endpoints = {
+            endpoint.id: (endpoint.url, endpoint.live_secrets if endpoint.enabled else ())
+            for endpoint in db.session.scalars(
+                select(WebhookEndpoint)
+                .where(WebhookEndpoint.id.in_({row.endpoint_id for row in rows}))
+                .execution_options(populate_existing=True)
+            )
+        }
+        payloads = dict(direct.rows(PAYLOADS, ([row.event_id for row in rows],)))
+        timestamp_s = int(now().timestamp())
+        for row in sorted(rows, key=lambda row: row.seq):
+            url, secrets = endpoints[row.endpoint_id]
             yield (
-                delivery.id,
+                row.id,
                 Post(
-                    url=endpoint.url,
-                    message_id=delivery.event_id,
-                    body=delivery.event.payload.encode(),
-                    secrets=endpoint.live_secrets if endpoint.enabled else (),
+                    url=url,
+                    message_id=row.event_id,
+                    body=payloads[row.event_id].encode(),
+                    secrets=secrets,
                     allow_private=settings.webhook_allow_private,
-                    timestamp_s=int(now().timestamp()),
+                    timestamp_s=timestamp_s,
                 ),
             )
 

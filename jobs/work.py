@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from flask import Flask, current_app
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, func, select, text
 
 from jobs.wake import wake, wake_soon, woken
 from models.base import db, now, take_due
@@ -34,7 +34,7 @@ from models.base import db, now, take_due
 log = logging.getLogger(__name__)
 
 LEASE_S = 30  # longer than any act may take (10 s), with room for a slow settle
-SLOTS = 64  # acts at once in one process: each is a thread that mostly waits on a network
+SLOTS = 128  # acts at once in one process: each is a thread that mostly waits on a network
 BATCH = 256  # rows at once, where an act waits for nothing: what each statement costs is shared by so many
 PATIENCE_S = 0.25  # acts slower than this settle by themselves and hold nobody up
 BUDGET_S = 5.0  # a job goes on that long while there is more, then lets other queues have a turn
@@ -105,8 +105,8 @@ class Work(ABC, Generic[TaskData, Outcome]):
         """What else a claim needs at the start of its transaction."""
 
     @abstractmethod
-    def prepare(self, rows: Sequence[Any]) -> Iterable[tuple[str, TaskData]]:
-        """What each act needs, read in the claim's transaction."""
+    def prepare(self, rows: Sequence[Row[Any]]) -> Iterable[tuple[str, TaskData]]:
+        """What each act needs, read in the claim's transaction. `rows` are what was claimed, as it now is."""
 
     @abstractmethod
     def act(self, data: TaskData) -> Outcome:
@@ -200,11 +200,7 @@ class Work(ABC, Generic[TaskData, Outcome]):
             f"due_at = now() + make_interval(secs => {LEASE_S}) "
             f"WHERE id IN (SELECT id FROM due) {extra} RETURNING *"
         )
-        rows = db.session.scalars(
-            select(self.model).from_statement(query),
-            {**params, "claim_id": claim_id},
-            execution_options={"populate_existing": True},
-        ).all()
+        rows = db.session.execute(query, {**params, "claim_id": claim_id}).all()
         tasks = [Task(row_id, claim_id, data) for row_id, data in self.prepare(rows)] if rows else []
         commit()
         return tasks

@@ -25,7 +25,7 @@ def off_the_loop(work: Callable[..., Result], *args: Any) -> Result:
 
 
 def soon(seconds: float, call: Callable[[], object]) -> bool:
-    """Call it after so many seconds, beside the requests. False: there is no event loop, it was not called."""
+    """Call it after so many seconds, beside the requests. False: there is no event loop to do it."""
     if not monkey.is_module_patched("threading"):
         return False
     spawn_later(seconds, call)

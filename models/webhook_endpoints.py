@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.webhooks import WebhookDelivery
 
 ENDPOINTS_MAX = 16  # a merchant: every event is written once for each
+QUICK_MS = 200  # an endpoint whose last answer took no longer may have more at once (as above)
 SLOW_MS = 1000  # an endpoint whose last answer took longer waits in the slow lane (see jobs/webhooks.py)
 DISABLED_AFTER = timedelta(days=5)  # of nothing but failure
 
@@ -90,6 +91,7 @@ class WebhookEndpoint(Model):
     disabled_at: Mapped[datetime | None]
     failing_since: Mapped[datetime | None]
     slow: Mapped[bool] = mapped_column(server_default="false")
+    quick: Mapped[bool] = mapped_column(server_default="false")
     secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
     previous_secret_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
     previous_secret_expires_at: Mapped[datetime | None]
@@ -160,6 +162,7 @@ class WebhookEndpoint(Model):
             disabled_reason=None if enabled else "disabled by the merchant",
             disabled_at=None if enabled else now(),
             slow=False,
+            quick=False,
             secret_encrypted=vault.seal(signatures.new_secret()),
         )
         db.session.add(endpoint)
@@ -174,7 +177,7 @@ class WebhookEndpoint(Model):
         enabled = changes.get("enabled", self.enabled)
         if enabled and not self.enabled:
             self.enabled, self.disabled_reason, self.disabled_at = True, None, None
-            self.failing_since, self.slow = None, False
+            self.failing_since, self.slow, self.quick = None, False, False
         elif self.enabled and not enabled:
             self._switch_off("disabled by the merchant")
         self.updated_at = now()
@@ -228,8 +231,9 @@ class WebhookEndpoint(Model):
                 self.failing_since = None
         elif self.failing_since is None:
             self.failing_since = now()
-        if self.slow != (duration_ms > SLOW_MS):
-            self.slow = not self.slow
+        slow, quick = duration_ms > SLOW_MS, succeeded and duration_ms <= QUICK_MS
+        if (self.slow, self.quick) != (slow, quick):
+            self.slow, self.quick = slow, quick
 
     @property
     def has_failed_too_long(self) -> bool:

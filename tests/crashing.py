@@ -195,6 +195,7 @@ class _Way:
     """The way of one act: the points that it comes by, and what is done to its process at one of them."""
 
     def __init__(self) -> None:
+        self._prepared: dict[int, dict[str, str]] = {}  # of each connection, by name (models/direct.py)
         self.begin()
 
     def begin(self, number: int = 0, signum: int = 0, line: Connection | None = None) -> None:
@@ -229,7 +230,14 @@ class _Way:
 
         class Cursor(psycopg2.extensions.cursor):
             def execute(self, query: Any, values: Any = None) -> None:
-                short = _short(query.decode() if isinstance(query, bytes) else query)
+                words = query.decode() if isinstance(query, bytes) else query
+                names = way._prepared.setdefault(id(self.connection), {})
+                if words.startswith("PREPARE "):  # once a connection: no point of the way
+                    name, _, statement = words.removeprefix("PREPARE ").partition(" AS ")
+                    names[name] = statement
+                    super().execute(query, values)
+                    return
+                short = _short(names[words.split()[1]] if words.startswith("EXECUTE ") else words)
                 way._pass(f"before {short}")
                 super().execute(query, values)
                 way._pass(f"after {short}")

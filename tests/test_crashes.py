@@ -103,7 +103,7 @@ UNANNOUNCED = """
                       WHERE d.event_id = r.id AND e.url = r.url
                         AND (d.claim_id IS NOT NULL OR d.attempts > 0))"""
 # The work of one run is due, and no other's; and each run is the first one that an endpoint fails in.
-ITS_TURN = "UPDATE webhook_endpoints SET failing_since = NULL; " + "; ".join(
+ITS_TURN = "UPDATE webhook_endpoints SET failing_since = NULL, quick = false; " + "; ".join(
     f"UPDATE {table} SET due_at = now() + CASE WHEN order_id IN (SELECT id FROM orders WHERE receipt = :name)"
     f" THEN interval '0' ELSE interval '1 hour' END WHERE due_at IS NOT NULL"
     for table in TABLES.values()

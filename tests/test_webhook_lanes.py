@@ -11,10 +11,10 @@ from sqlalchemy import func, select, text, update
 
 from jobs.payments import PAYMENTS
 from jobs.posting import Post
-from jobs.webhooks import ENDPOINT_SHARE, SLOW_LANE, WEBHOOKS
+from jobs.webhooks import ENDPOINT_SHARE, QUICK_SHARE, SLOW_LANE, WEBHOOKS
 from jobs.work import SLOTS, Task
 from models.base import db
-from models.webhook_endpoints import WebhookEndpoint
+from models.webhook_endpoints import QUICK_MS, WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
 from tests.conftest import Api, at_once, drain
 from tests.processes import wait_until
@@ -50,8 +50,8 @@ def claimed_by_endpoint(tasks: list[Task[Post]]) -> Counter[str]:
     return Counter(rows)
 
 
-def succeed(tasks: list[Task[Post]]) -> None:
-    WEBHOOKS._settle([(task, AttemptResult(NOBODY, duration_ms=1, status_code=200)) for task in tasks])
+def succeed(tasks: list[Task[Post]], took_ms: int = QUICK_MS + 1) -> None:
+    WEBHOOKS._settle([(task, AttemptResult(NOBODY, duration_ms=took_ms, status_code=200)) for task in tasks])
 
 
 def fail(tasks: list[Task[Post]]) -> None:
@@ -114,6 +114,16 @@ def test_claims_of_one_endpoint_never_exceed_its_share(api: Api, context: None) 
     assert not WEBHOOKS.has_due()
     succeed(first[:3])
     assert len(WEBHOOKS._claim(SLOTS)) == 3
+
+
+def test_a_quick_endpoint_has_a_larger_share_until_it_is_quick_no_more(api: Api, context: None) -> None:
+    add_deliveries(api.endpoint(NOBODY)["id"], ENDPOINT_SHARE + 2 * QUICK_SHARE)
+    succeed(WEBHOOKS._claim(SLOTS), took_ms=QUICK_MS)
+    quick = WEBHOOKS._claim(SLOTS)
+    assert len(quick) == QUICK_SHARE
+    assert WEBHOOKS._claim(SLOTS) == []
+    fail(quick)
+    assert len(WEBHOOKS._claim(SLOTS)) == ENDPOINT_SHARE
 
 
 def test_nor_do_those_of_many_workers_at_once(app: Flask, api: Api) -> None:

@@ -1,0 +1,95 @@
+"""How many statements a request takes: each is a round trip to the database, which others wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2.extensions
+import pytest
+from flask import Flask
+from sqlalchemy import event
+
+from models.base import db
+from tests.conftest import Api, drain_all, found, made
+
+
+@pytest.fixture
+def statements(app: Flask) -> Iterator[list[str]]:
+    """All that are sent, whoever sends them; but not BEGIN and COMMIT, nor PREPARE, which is sent once."""
+    sent: list[str] = []
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, query: Any, values: Any = None) -> None:
+            words = query.decode() if isinstance(query, bytes) else query
+            if not words.startswith("PREPARE "):
+                sent.append(words)
+            super().execute(query, values)
+
+    def watch(connection: Any, *_: Any) -> None:
+        connection.cursor_factory = Cursor
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "checkout", watch)
+    yield sent
+    event.remove(engine, "checkout", watch)
+    engine.dispose()
+
+
+@pytest.fixture
+def count(api: Api, statements: list[str]) -> Callable[[Callable[[], Any]], int]:
+    def count(act: Callable[[], Any]) -> int:
+        found(api.get("/orders"))  # who is signed in is known, for a moment
+        statements.clear()
+        act()
+        return len(statements)
+
+    return count
+
+
+def test_to_create_an_order_takes_one(api: Api, count: Callable[..., int]) -> None:
+    assert count(api.order) == 1
+
+
+def test_to_create_a_payment_takes_four_at_most(api: Api, count: Callable[..., int]) -> None:
+    order_id = api.order()["id"]
+    assert count(lambda: api.upi(order_id, "failure@upi")) == 3
+    drain_all()
+    assert count(lambda: api.card(order_id)) == 4  # the order had one before
+
+
+def test_to_create_a_payment_that_is_told_takes_no_more(
+    api: Api, count: Callable[..., int], statements: list[str]
+) -> None:
+    made(api.post("/webhook_endpoints", {"url": "http://127.0.0.1:1/", "events": ["*"]}))
+    order_id = api.order()["id"]
+    assert count(lambda: api.upi(order_id)) == 3
+    assert "webhook_deliveries" not in statements[0]
+
+
+def test_to_get_a_payment_takes_one(api: Api, count: Callable[..., int]) -> None:
+    payment_id = api.paid()["id"]
+    assert count(lambda: found(api.get(f"/payments/{payment_id}"))) == 1
+
+
+def test_a_page_of_payments_takes_one(api: Api, count: Callable[..., int]) -> None:
+    api.paid()
+    assert count(lambda: found(api.get("/payments"))) == 1
+
+
+def test_who_is_signed_in_is_looked_up_once_for_many_requests(api: Api, statements: list[str]) -> None:
+    for _ in range(5):
+        found(api.get("/orders"))
+    assert sum("FROM api_keys" in statement for statement in statements) == 1
+
+
+def test_a_batch_of_payments_is_settled_in_as_many_statements_as_one(api: Api, statements: list[str]) -> None:
+    counts = []
+    for payments in (1, 20):
+        for _ in range(payments):
+            api.upi(api.order()["id"])
+        statements.clear()
+        drain_all()
+        counts.append(len(statements))
+    assert counts[0] == counts[1]
