@@ -20,7 +20,7 @@ import requests
 import urllib3
 
 from jobs import addresses
-from jobs.connections import EndlessAnswer, Pool, chunks, read_url
+from jobs.connections import Connection, EndlessAnswer, Pool, chunks, read_url
 from jobs.deadlines import Deadline
 from models.signatures import hex_signature, standard_signature
 from models.webhooks import AttemptResult
@@ -117,6 +117,9 @@ PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+# A kept connection that the server had closed, or closed before it answered a byte.
+DROPPED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+
 _pool = Pool()
 os.register_at_fork(after_in_child=_pool.forget)
 
@@ -124,17 +127,31 @@ os.register_at_fork(after_in_child=_pool.forget)
 def _exchange(message: Post, deadline: Deadline) -> tuple[http.client.HTTPResponse, str]:
     """The answer and what is kept of its body, all in time. The connection is kept open if it can be."""
     server, target = read_url(message.url)
-    connection = _pool.take(server, allow_private=message.allow_private)
-    usable = False
-    try:
-        answer = connection.ask(
+    headers = _headers(message)
+
+    def ask() -> http.client.HTTPResponse:
+        return connection.ask(
             target,
-            _headers(message),
+            headers,
             message.body,
             deadline=deadline,
             connect_timeout_s=CONNECT_TIMEOUT_S,
             read_timeout_s=TOTAL_TIMEOUT_S,
         )
+
+    connection = _pool.take(server, allow_private=message.allow_private)
+    was_kept = connection.sock is not None
+    usable = False
+    try:
+        try:
+            answer = ask()
+        except DROPPED:
+            if not was_kept or deadline.over:
+                raise
+            # Closed as we wrote: what is kept open may end at any time. Once more, on a new one.
+            connection.close()
+            connection = Connection(server, allow_private=message.allow_private)
+            answer = ask()
         with answer:
             text, ended = _read(answer)
             usable = ended and connection.sock is not None

@@ -206,6 +206,16 @@ def test_a_tls_handshake_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPatch
 # --- size ----------------------------------------------------------------------------------------
 
 
+def test_a_kept_connection_that_ends_as_it_is_used_costs_no_attempt(receiver: Receiver) -> None:
+    def hang_up(handler: Any) -> None:
+        handler.close_connection = True  # without a byte
+
+    receiver.answers = [200, hang_up, 200, hang_up, hang_up]
+    results = [send(receiver.url) for _ in range(3)]
+    assert [result.error for result in results] == [None, None, "hung up without an answer"]
+    assert len(receiver.received) == 5  # each was posted again once, on a connection of its own
+
+
 def test_what_the_receiver_said_is_kept_in_part(receiver: Receiver) -> None:
     receiver.answers = [answer(400, b"no\0 \xff" + b"x" * 100_000)]
     result = send(receiver.url)
