@@ -145,8 +145,8 @@ def _exchange(message: Post, deadline: Deadline) -> tuple[http.client.HTTPRespon
     try:
         try:
             answer = ask()
-        except DROPPED:
-            if not was_kept or deadline.over:
+        except ConnectionError as error:
+            if not was_kept or deadline.over or not isinstance(error.__cause__, DROPPED):
                 raise
             # Closed as we wrote: what is kept open may end at any time. Once more, on a new one.
             connection.close()
