@@ -31,7 +31,7 @@ from routes.requests import API_PREFIX
 log = logging.getLogger(__name__)
 
 HEADER = "X-Simulate"
-MAX_LATENCY_MS = 30_000  # most clients give up sooner; a thread of the web server waits all the while
+MAX_LATENCY_MS = 30_000  # most clients give up sooner
 MAX_TIMES = 100  # no client repeats a request more often
 COUNT_TTL_S = 3600  # by then a client has long given up: whoever asks again, asks anew
 

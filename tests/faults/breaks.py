@@ -47,8 +47,8 @@ BREAKS = (
     Break(
         "Wake before the commit",
         "jobs/work.py",
-        "    db.session.commit()\n    for queue in sorted(due):\n        wake(queue)\n",
-        "    for queue in sorted(due):\n        wake(queue)\n    db.session.commit()\n",
+        "    db.session.commit()\n    for queue in sorted(due):\n        wake_soon(queue)\n",
+        "    for queue in sorted(due):\n        wake_soon(queue)\n    db.session.commit()\n",
     ),
     Break(
         "Refunds are checked without a lock on the payment",

@@ -1,0 +1,48 @@
+"""A client that sends its request slowly, or half of it, holds up nobody else."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from models.merchants import TEST_API_KEY, TEST_API_SECRET
+from tests.conftest import temporary_folder
+from tests.processes import Running, gateway
+
+SLOW = 200  # clients of one web process
+HALF = (
+    "POST /api/v1/orders HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+    f"X-Api-Key: {TEST_API_KEY}\r\nX-Api-Secret: {TEST_API_SECRET}\r\nConnection: close\r\n"
+    'Content-Length: 14\r\n\r\n{"amount"'
+).encode()
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with temporary_folder() as folder, gateway(folder / "data", WEB_WORKERS="1") as running:
+        yield running
+
+
+def test_others_are_answered_beside_two_hundred_of_them(running: Running) -> None:
+    clients = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(SLOW)]
+    try:
+        for client in clients:
+            client.sendall(HALF)
+        started = time.monotonic()
+        payment = running.pay()
+        assert running.get(f"/payments/{payment['id']}")["amount"] == 10000
+        assert time.monotonic() - started < 5  # threads would have waited for the slow ones for ever
+        for client in (clients[0], clients[-1]):  # and they are not forgotten
+            client.sendall(b":500}")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))  # noqa: B023
+            assert answer.startswith(b"HTTP/1.1 201"), answer
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["amount"] == 500
+    finally:
+        for client in clients:
+            client.close()
