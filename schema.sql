@@ -395,7 +395,7 @@ CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (merchant_id, creat
     INCLUDE (id, status, event_type, endpoint_id);
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at) WHERE due_at IS NOT NULL;
 -- Fair shares: the due and the running deliveries of one endpoint.
-CREATE INDEX webhook_deliveries_due_by_endpoint ON webhook_deliveries (endpoint_id, due_at)
+CREATE INDEX webhook_deliveries_due_by_endpoint ON webhook_deliveries (endpoint_id, due_at, seq)
     WHERE due_at IS NOT NULL;
 CREATE INDEX webhook_deliveries_running ON webhook_deliveries (endpoint_id) WHERE claim_id IS NOT NULL;
 -- Whether an earlier event of the same order still waits for its first attempt.
