@@ -12,7 +12,7 @@ own transaction need not be an object at all: `append()`.
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from models import direct
 from models.base import Model, db
 
 PLAIN = (str, int, list, dict, type(None), datetime, UUID)  # what JSON carries exactly
+
+STATEMENTS_KEPT = 256  # of all that may be written together, what is
 
 Key = tuple[str, tuple[str, ...]]  # a table, and columns of it
 Groups = dict[Key, list[dict[str, Any]]]  # the rows to write there
@@ -93,18 +95,19 @@ def _write(session: Session, inserts: Groups, updates: Groups) -> None:
     if not inserts and not updates:
         return
     # One row has a plan of its own: the planner takes a JSON for 100 rows, and would scan a table for that.
-    singles = tuple(len(rows) == 1 for rows in updates.values())
-    statement = _statement(tuple(inserts), tuple(updates), singles)
-    values = [orjson.dumps(rows).decode() for rows in (*inserts.values(), *updates.values())]
+    added, changed = sorted(inserts), sorted(updates)  # whatever came first: equal work is an equal statement
+    statement = _statement(tuple(added), tuple((key, len(updates[key]) == 1) for key in changed))
+    written = [*(inserts[key] for key in added), *(updates[key] for key in changed)]
+    values = [orjson.dumps(rows).decode() for rows in written]
     session.connection()  # it begins a transaction, if none is
     ((updated,),) = direct.rows(statement, values)
     if updated != sum(map(len, updates.values())):
         raise StaleDataError(f"{updated} rows were updated, of {sum(map(len, updates.values()))}")
 
 
-@cache
-def _statement(inserts: tuple[Key, ...], updates: tuple[Key, ...], singles: tuple[bool, ...]) -> str:
-    """What writes these columns of these tables, and gives the number of rows that it updated."""
+@lru_cache(STATEMENTS_KEPT)
+def _statement(inserts: tuple[Key, ...], updates: tuple[tuple[Key, bool], ...]) -> str:
+    """What writes these columns of these tables (of one row, or of several), and counts what it updated."""
     steps, counts = [], ["0"]
     for number, (table, names) in enumerate(inserts):
         columns = ", ".join(names)
@@ -112,7 +115,7 @@ def _statement(inserts: tuple[Key, ...], updates: tuple[Key, ...], singles: tupl
             f"inserted_{number} AS (INSERT INTO {table} ({columns}) "  # noqa: S608 (our own names)
             f"SELECT {columns} FROM json_populate_recordset(NULL::{table}, %s))"
         )
-    for number, ((table, names), single) in enumerate(zip(updates, singles, strict=True)):
+    for number, ((table, names), single) in enumerate(updates):
         limit = " LIMIT 1" if single else ""
         changes = ", ".join(f"{name} = new.{name}" for name in names)
         steps.append(

@@ -20,6 +20,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from models.base import Model, db
 
+PREPARED_MAX = 64  # statements of one connection: PostgreSQL keeps each, with its plan, as long as that lives
+
 Values = Sequence[Any]
 Row = TypeVar("Row", bound=Model)
 
@@ -98,9 +100,11 @@ def _rows(line: PoolProxiedConnection, statement: str, values: Values) -> list[t
 
 
 def _prepared(line: PoolProxiedConnection, cursor: Any, statement: str, count: int) -> str:
-    """What runs it: parsed and planned once a connection."""
-    names = line.info.setdefault("prepared", {})
+    """What runs it: parsed and planned once a connection, unless that has PREPARED_MAX of them."""
+    names: dict[str, str] = line.info.setdefault("prepared", {})
     if statement not in names:
+        if len(names) >= PREPARED_MAX:
+            return statement
         name = f"direct_{len(names)}"
         cursor.execute(f"PREPARE {name} AS {statement}" % tuple(f"${n}" for n in range(1, count + 1)))
         names[statement] = f"EXECUTE {name} ({', '.join(['%s'] * count)})"

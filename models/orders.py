@@ -22,7 +22,6 @@ from models.merchants import Merchant
 METHODS = ("upi", "card")
 UPI_CURRENCY = "INR"  # all that UPI moves
 
-
 # One statement, so that it needs no transaction around it.
 INSERT = """
     INSERT INTO orders (id, merchant_id, amount, currency, receipt, notes, capture, methods, callback_url,
@@ -91,17 +90,10 @@ class Order(Model):
             callback_url=callback_url,
             status="created",
         )
-        facts = (
-            order.id,
-            merchant_id,
-            amount,
-            currency,
-            receipt,
-            orjson.dumps(order.notes).decode(),
-            capture,
-        )
-        rest = (order.methods, callback_url, expires_in, known_now())
-        ((order.seq, order.created_at, order.expires_at),) = direct.rows(INSERT, facts + rest)
+        notes_json = orjson.dumps(order.notes).decode()
+        facts = (order.id, merchant_id, amount, currency, receipt, notes_json, capture, order.methods)
+        written = direct.rows(INSERT, (*facts, callback_url, expires_in, known_now()))
+        ((order.seq, order.created_at, order.expires_at),) = written
         order.updated_at = order.created_at
         make_transient_to_detached(order)
         return order
@@ -124,10 +116,10 @@ class Order(Model):
     @classmethod
     def lock(cls, order_id: str, merchant_id: str | None = None) -> Order:
         """The order, locked until commit, so that one payment at a time is begun or settled for it."""
-        mine, values = (
-            ("", (order_id,)) if merchant_id is None else (" AND merchant_id = %s", (order_id, merchant_id))
-        )
-        order = direct.locked(cls, f"id = %s{mine}", values)
+        if merchant_id is None:
+            order = direct.locked(cls, "id = %s", (order_id,))
+        else:
+            order = direct.locked(cls, "id = %s AND merchant_id = %s", (order_id, merchant_id))
         if order is None:
             raise not_found("Order")
         return order

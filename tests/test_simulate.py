@@ -385,7 +385,7 @@ def test_either_setting_makes_it_one_for_testing(
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """With few threads, so that one that was lost would be missed."""
+    """With one process and few connections to the database: one that was lost would be missed."""
     settings = {"WEB_WORKERS": "1", "WEB_CONNECTIONS": "2", "LOG_LEVEL": "INFO"}
     with temporary_folder() as folder, gateway(folder / "data", **settings) as running:
         yield running
@@ -399,9 +399,7 @@ def order_count(running: Running) -> Callable[[], int]:
 
 
 @pytest.mark.slow
-def test_gunicorn_closes_the_connection_and_its_threads_go_on(
-    running: Running, order_count: Callable[[], int]
-) -> None:
+def test_gunicorn_closes_the_connection_and_goes_on(running: Running, order_count: Callable[[], int]) -> None:
     logged = len(running.log)
     headers = SIGNED_IN | {"X-Simulate": "drop-after-commit", "Content-Type": "application/json"}
     for number in range(5):

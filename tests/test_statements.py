@@ -10,7 +10,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
+from models import direct
 from models.base import db
+from models.direct import PREPARED_MAX
 from tests.conftest import Api, drain_all, found, made
 
 
@@ -93,3 +95,25 @@ def test_a_batch_of_payments_is_settled_in_as_many_statements_as_one(api: Api, s
         drain_all()
         counts.append(len(statements))
     assert counts[0] == counts[1]
+
+
+def test_a_connection_prepares_so_many_statements_and_no_more(app: Flask, context: None) -> None:
+    db.session.connection()
+    for number in range(PREPARED_MAX + 5):
+        assert direct.rows(f"SELECT {number}, %s::text", ("x",)) == [(number, "x")]
+    kept = direct.rows("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE %s", ("direct_%",))
+    assert kept == [(PREPARED_MAX,)]
+    db.session.remove()
+    db.engine.dispose()  # whoever comes next has connections that can prepare
+
+
+def test_equal_work_is_an_equal_statement_whatever_comes_first(api: Api, statements: list[str]) -> None:
+    sent = []
+    for vpas in (("success@upi", "failure@upi"), ("failure@upi", "success@upi")):
+        for vpa in vpas:
+            api.upi(api.order()["id"], vpa)
+        statements.clear()
+        drain_all()
+        sent.append([each.partition("(")[0] for each in statements if each.startswith("EXECUTE")])
+    assert sent[0] == sent[1]
+    assert sent[0]

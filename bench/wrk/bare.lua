@@ -1,10 +1,8 @@
 -- The same request as create_order.lua, to the leanest route.
 local common = require("common")
 
-local body = '{"amount": 10000, "currency": "INR", "receipt": "receipt-1", "notes": {"cart": "42"}}'
-
 function init()
-  message = wrk.format("POST", "/bare", common.headers, body)
+  message = wrk.format("POST", "/bare", common.headers, common.order)
 end
 
 function request()

@@ -7,6 +7,8 @@ common.headers = {
   ["X-Api-Secret"] = os.getenv("BENCH_SECRET"),
 }
 
+common.order = '{"amount": 10000, "currency": "INR", "receipt": "receipt-1", "notes": {"cart": "42"}}'
+
 -- A function that gives the next id of the file BENCH_IDS: each thread takes every n-th of them, so that no id is
 -- taken twice. With `again` it begins anew after the last one; else wrk ends there with exit code 3.
 function common.ids(again)
