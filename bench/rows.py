@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg2
@@ -71,9 +72,11 @@ def past(url: str, count: int, tag: str, *, endpoint_id: str | None = None) -> N
     Each table is a transaction of its own, WRITERS at a time.
     """
 
+    until = datetime.now(UTC)  # once: a payment is made at one moment in all tables
+
     def write(statement: str) -> None:
         with connected(url) as connection:
-            _insert(connection, [statement], count, tag, endpoint_id)
+            _insert(connection, [statement], count, tag, endpoint_id, until=until)
 
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write, [*_settled(endpoint_id), *_delivered(endpoint_id)]))
@@ -114,7 +117,7 @@ def _numbered_id(prefix: str, name: str) -> str:
 
 FACTS = f"""(
     SELECT n, {_id("order")} AS order_id, {_id("pay")} AS payment_id, 10000 + n %% 1000 * 89 AS amount,
-        now() - make_interval(secs => 86400.0 * %(days)s * (%(count)s - n) / %(count)s) AS made_at
+        %(until)s - make_interval(secs => 86400.0 * %(days)s * (%(count)s - n) / %(count)s) AS made_at
     FROM generate_series(1, %(count)s) AS n
 ) AS facts"""  # noqa: S608
 
@@ -127,8 +130,10 @@ def _insert(
     endpoint_id: str | None = None,
     *,
     days: int = PAST_DAYS,
+    until: datetime | None = None,
 ) -> None:
     values = {
+        "until": until or datetime.now(UTC),
         **{"count": count, "tag": tag, "merchant": TEST_MERCHANT_ID, "vpa": VPA},
         **{"endpoint": endpoint_id, "days": days},
     }
