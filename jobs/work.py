@@ -19,7 +19,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, TypeVar
@@ -28,6 +27,7 @@ from uuid import UUID, uuid4
 from flask import Flask, current_app
 from sqlalchemy import Row, func, select, text
 
+from jobs.crew import Crew
 from jobs.wake import wake, wake_soon, woken
 from models.base import db, now, take_due
 
@@ -128,8 +128,8 @@ class Work(ABC, Generic[TaskData, Outcome]):
     # --- the protocol ------------------------------------------------------------------------------
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._running: set[Future[Any]] = set()
+        self._crew: Crew[Task[TaskData], Any] | None = None  # no threads before there is work
+        self._running: set[str] = set()  # rows whose act goes on
         self._late_settles = threading.BoundedSemaphore(LATE_SETTLES)
 
     def run(self) -> int:
@@ -210,22 +210,25 @@ class Work(ABC, Generic[TaskData, Outcome]):
         if self.is_instant:
             self._settle([(task, self._try_act(task)) for task in tasks])
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(SLOTS, thread_name_prefix=self.queue)
-        futures = {self._pool.submit(self._try_act, task): task for task in tasks}
-        quick, slow = wait(futures, timeout=PATIENCE_S)
-        self._settle([(futures[future], future.result()) for future in quick])
+        if self._crew is None:
+            self._crew = Crew(SLOTS, self.queue)
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        for future in slow:
-            self._running.add(future)
-            future.add_done_callback(lambda done: self._settle_late(app, futures[done], done))
+        self._running.update(task.id for task in tasks)
+        done = self._crew.act(
+            self._try_act,
+            tasks,
+            patience_s=PATIENCE_S,
+            late=lambda task, outcome: self._settle_late(app, task, outcome),
+        )
+        self._running.difference_update(task.id for task, _ in done)
+        self._settle(done)
 
-    def _settle_late(self, app: Flask, task: Task[TaskData], future: Future[Any]) -> None:
+    def _settle_late(self, app: Flask, task: Task[TaskData], outcome: Any) -> None:
         try:
             with self._late_settles, app.app_context():
-                self._settle([(task, future.result())])
+                self._settle([(task, outcome)])
         finally:
-            self._running.discard(future)
+            self._running.discard(task.id)
 
     def _try_act(self, task: Task[TaskData]) -> Outcome | Broke:
         try:

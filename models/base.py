@@ -90,7 +90,7 @@ class Model(DeclarativeBase):
         return self.json_of(self.facts())
 
     def facts(self) -> dict[str, Any]:
-        """All columns as they are now, by name: reading many of them one by one takes long."""
+        """All columns but `seq` as they are now, by name: reading many of them one by one takes long."""
         facts = vars(self)
         missing = _column_names(type(self)) - facts.keys()
         return facts | {name: getattr(self, name) for name in missing} if missing else facts
@@ -98,7 +98,7 @@ class Model(DeclarativeBase):
 
 @cache
 def _column_names(model: type[Model]) -> frozenset[str]:
-    return frozenset(model.__table__.columns.keys())
+    return frozenset(model.__table__.columns.keys()) - {"seq"}  # the database's, and told to nobody
 
 
 Minor = BigInteger()  # money: integer minor units

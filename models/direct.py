@@ -60,28 +60,38 @@ def one(model: type[Model], condition: str, values: Values) -> dict[str, Any] | 
     return None if found is None else dict(zip(names, found, strict=True))
 
 
-def locked(model: type[Row], condition: str, values: Values) -> Row | None:
-    """The row for which this holds, locked until commit, as an object of the session. Looks up now() too."""
+def locked(model: type[Row], condition: str, values: Values, *, wait: bool = True) -> list[Row]:
+    """The rows for which this holds, locked until commit, as objects of the session. Looks up now() too.
+
+    `wait` False: without those that somebody else has locked.
+    """
     session = db.session()
     session.connection()  # it begins a transaction
     names = column_names(model)
-    found = row(
-        f"SELECT {', '.join(names)}, now() FROM {model.__tablename__} "  # noqa: S608 (our own names)
-        f"WHERE {condition} FOR NO KEY UPDATE",
+    found = rows(
+        f"SELECT now(), {', '.join(names)} FROM {model.__tablename__} "  # noqa: S608 (our own names)
+        f"WHERE {condition} FOR NO KEY UPDATE{'' if wait else ' SKIP LOCKED'}",
         values,
     )
-    if found is None:
-        return None
-    *facts, session.info["now"] = found
-    known = session.identity_map.get(session.identity_key(model, found[names.index("id")]))
-    loaded = known if known is not None else model()
-    vars(loaded).update(zip(names, facts, strict=True))
-    if known is None:
-        make_transient_to_detached(loaded)
-        session.add(loaded)
-    else:
-        inspect(loaded)._commit_all(vars(loaded), session.identity_map)
+    loaded = []
+    for session.info["now"], *values_found in found:
+        facts = dict(zip(names, values_found, strict=True))
+        known = session.identity_map.get(session.identity_key(model, facts["id"]))
+        if known is None:
+            session.add(each := detached(model, facts))
+        else:
+            vars(each := known).update(facts)
+            inspect(each)._commit_all(vars(each), session.identity_map)
+        loaded.append(each)
     return loaded
+
+
+def detached(model: type[Row], facts: dict[str, Any]) -> Row:
+    """The object of a row that has these columns: as if it had been read, by a session that is over."""
+    made = model()
+    vars(made).update(facts)
+    make_transient_to_detached(made)
+    return made
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ import orjson
 from marshmallow import fields
 from sqlalchemy import ARRAY, ForeignKey, Identity, Text, UniqueConstraint, func, select
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, joinedload, make_transient_to_detached, mapped_column, relationship
+from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 
 from config import settings
 from models import direct
@@ -18,6 +18,7 @@ from models.base import Minor, Model, RowSchema, Timestamp, db, known_now, new_i
 from models.errors import bad_request, conflict, not_found
 from models.events import Event
 from models.merchants import Merchant
+from models.together import Together
 
 METHODS = ("upi", "card")
 UPI_CURRENCY = "INR"  # all that UPI moves
@@ -26,9 +27,13 @@ UPI_CURRENCY = "INR"  # all that UPI moves
 INSERT = """
     INSERT INTO orders (id, merchant_id, amount, currency, receipt, notes, capture, methods, callback_url,
                         expires_at, created_at, updated_at)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, at + make_interval(secs => %s), at, at
-    FROM coalesce(%s::timestamptz, now()) AS at
-    RETURNING seq, created_at, expires_at"""
+    SELECT id, merchant_id, amount, currency, receipt, notes, capture, methods, callback_url,
+           at + make_interval(secs => expires_in), at, at
+    FROM json_to_recordset(%s) AS new (
+        id text, merchant_id text, amount bigint, currency text, receipt text, notes jsonb, capture text,
+        methods text[], callback_url text, expires_in integer),
+    coalesce(%s::timestamptz, now()) AS at
+    RETURNING id, seq, created_at, expires_at"""
 
 
 class Order(Model):
@@ -77,26 +82,34 @@ class Order(Model):
         """
         if list(methods) == ["upi"] and currency != UPI_CURRENCY:
             raise bad_request(f"UPI pays in {UPI_CURRENCY} only; take another method too.", field="methods")
-        order = cls(
-            id=new_id("order"),
-            merchant_id=merchant_id,
-            amount=amount,
-            amount_paid=0,
-            currency=currency,
-            receipt=receipt,
-            notes=notes or {},
-            capture=capture,
-            methods=list(methods),
-            callback_url=callback_url,
-            status="created",
+        return insert_order(
+            {
+                "id": new_id("order"),
+                "merchant_id": merchant_id,
+                "amount": amount,
+                "currency": currency,
+                "receipt": receipt,
+                "notes": notes or {},
+                "capture": capture,
+                "methods": list(methods),
+                "callback_url": callback_url,
+                "expires_in": expires_in,
+            }
         )
-        notes_json = orjson.dumps(order.notes).decode()
-        facts = (order.id, merchant_id, amount, currency, receipt, notes_json, capture, order.methods)
-        written = direct.rows(INSERT, (*facts, callback_url, expires_in, known_now()))
-        ((order.seq, order.created_at, order.expires_at),) = written
-        order.updated_at = order.created_at
-        make_transient_to_detached(order)
-        return order
+
+    @classmethod
+    def insert(cls, orders: Sequence[dict[str, Any]]) -> list[Order]:
+        """Write what `create` has put together."""
+        values = (orjson.dumps(orders).decode(), known_now())
+        written = {order_id: facts for order_id, *facts in direct.rows(INSERT, values)}
+        made = []
+        for order in orders:
+            seq, created_at, expires_at = written[order["id"]]
+            times = {"created_at": created_at, "updated_at": created_at, "expires_at": expires_at}
+            facts = {**order, **times, "seq": seq, "status": "created", "amount_paid": 0}
+            del facts["expires_in"]
+            made.append(direct.detached(cls, facts))
+        return made
 
     @classmethod
     def of_merchant(cls, merchant_id: str, order_id: str) -> Order:
@@ -117,16 +130,21 @@ class Order(Model):
     def lock(cls, order_id: str, merchant_id: str | None = None) -> Order:
         """The order, locked until commit, so that one payment at a time is begun or settled for it."""
         if merchant_id is None:
-            order = direct.locked(cls, "id = %s", (order_id,))
+            found = direct.locked(cls, "id = %s", (order_id,))
         else:
-            order = direct.locked(cls, "id = %s AND merchant_id = %s", (order_id, merchant_id))
-        if order is None:
+            found = direct.locked(cls, "id = %s AND merchant_id = %s", (order_id, merchant_id))
+        if not found:
             raise not_found("Order")
-        return order
+        return found[0]
 
-    def attempt(self) -> None:
-        """A payment of it begins.
+    @classmethod
+    def lock_free(cls, ids: Iterable[str]) -> dict[str, Order]:
+        """Of these, the orders that nobody else has locked, by id: locked until commit, without waiting."""
+        found = direct.locked(cls, "id = ANY(%s)", (sorted(ids),), wait=False)
+        return {order.id: order for order in found}
 
+    def check_payable(self) -> None:
+        """
         Raises:
             Refused: it is paid or expired.
         """
@@ -134,6 +152,9 @@ class Order(Model):
             raise conflict("The order is already paid.", reason="order_paid")
         if self.status == "expired" or (self.expires_at is not None and self.expires_at <= now()):
             raise conflict("The order has expired.", reason="order_expired")
+
+    def attempt(self) -> None:
+        """A payment of it begins."""
         self.status, self.updated_at = "attempted", now()
 
     def pay(self, amount: int) -> None:
@@ -175,6 +196,9 @@ class Order(Model):
             "created_at": timestamp(facts["created_at"]),
             "updated_at": timestamp(facts["updated_at"]),
         }
+
+
+insert_order = Together(Order.insert, lambda order: Order.insert([order])[0])
 
 
 def _checkout_url(order_id: str) -> str:

@@ -155,14 +155,15 @@ class Payment(Model):
             raise bad_request(f"The order does not take {method} payments.", field="method")
         if method not in order.payable_methods:
             raise bad_request(f"UPI pays in {UPI_CURRENCY} only.", field="method")
+        order.check_payable()
         live = direct.rows(LIVE_PAYMENT, (order.id, list(LIVE))) if order.status != "created" else []
-        order.attempt()
         if live == [("success",)]:
             raise conflict(
                 "The order is already paid for; the payment awaits its capture.", reason="order_paid"
             )
         if live:
             raise conflict("Another payment of this order is in progress.", reason="payment_in_progress")
+        order.attempt()
         payment = cls(
             id=new_id("pay"),
             merchant_id=order.merchant_id,
@@ -186,6 +187,7 @@ class Payment(Model):
             fee=0,
             tries=0,
             operation="authorize",
+            ask_again=False,
             due_at=now() + timedelta(milliseconds=delay_ms),
             created_at=now(),
             updated_at=now(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,13 +14,15 @@ from sqlalchemy import Select, select
 
 from config import settings
 from jobs.payments import PAYMENTS, app_acquirer
+from jobs.work import commit
 from models.base import db
-from models.errors import bad_request
+from models.errors import Refused, bad_request
 from models.instruments import check_card, check_vpa
 from models.orders import METHODS, Order
 from models.payments import FLOWS, TRANSITIONS, Payment, PaymentSchema
 from models.search import payments_like
 from models.timeline import TimelineEntrySchema, timeline
+from models.together import ALONE, Alone, Together
 from routes.audit import note
 from routes.auth import authenticated
 from routes.fields import Amount, AmountOrAll, Blueprint, Body, Currency, MinorUnits, Text
@@ -98,6 +102,15 @@ def create_payment(body):
     return begin_payment(body, g.merchant_id)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A payment to begin: of which order, whose (None: whose ever it is), and what `Payment.begin` wants."""
+
+    order_id: str
+    merchant_id: str | None
+    facts: dict[str, Any]
+
+
 def begin_payment(body: dict[str, Any], merchant_id: str | None) -> Payment:
     """Check the instrument, hand a card to the acquirer, and begin the payment."""
     method = body["method"]
@@ -113,17 +126,40 @@ def begin_payment(body: dict[str, Any], merchant_id: str | None) -> Payment:
     elif method == "card":
         card = check_card(**_required(body, "card"), today=_today_somewhere())
         token = app_acquirer().tokenize(card)
-    order = Order.lock(body["order_id"], merchant_id)
-    return Payment.begin(
-        order,
-        method=method,
-        flow=flow,
-        vpa=vpa,
-        card=card,
-        acquirer_token=token,
+    facts = {
+        "method": method,
+        "flow": flow,
+        "vpa": vpa,
+        "card": card,
+        "acquirer_token": token,
         # A code or a link is there at once: the bank takes its time over the answer.
-        delay_ms=0 if flow in ("qr", "intent") and not settings.test_mode else processing_delay_ms(),
-    )
+        "delay_ms": 0 if flow in ("qr", "intent") and not settings.test_mode else processing_delay_ms(),
+    }
+    return begin(Wish(body["order_id"], merchant_id, facts))
+
+
+def _begin_one(wish: Wish) -> Payment:
+    return Payment.begin(Order.lock(wish.order_id, wish.merchant_id), **wish.facts)
+
+
+def _begin_all(wishes: Sequence[Wish]) -> list[Payment | Exception | Alone]:
+    """Of orders that nobody else holds; of each one payment, for a second one has to see the first."""
+    orders = Order.lock_free({wish.order_id for wish in wishes})
+    outcomes: list[Payment | Exception | Alone] = []
+    for wish in wishes:
+        order = orders.pop(wish.order_id, None)
+        if order is None or wish.merchant_id not in (None, order.merchant_id):
+            outcomes.append(ALONE)
+            continue
+        try:
+            outcomes.append(Payment.begin(order, **wish.facts))
+        except Refused as refusal:
+            outcomes.append(refusal)
+    commit()
+    return outcomes
+
+
+begin = Together(_begin_all, _begin_one)
 
 
 def processing_delay_ms() -> int:

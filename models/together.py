@@ -1,0 +1,119 @@
+"""What many ask at the same moment, done at once: one transaction, and one wait for the disk, for all.
+
+While one group is being written, whoever comes waits, and these are the next group. So nobody waits for
+company, and the more there is to do, the less each costs: what databases call a group commit. Whoever comes
+first leads: it does the work of its group, in its own session, and hands on to the first of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final, Generic, TypeVar
+
+from flask import current_app
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from models.base import db
+
+GROUP_MAX = 64
+
+Wish = TypeVar("Wish")
+Done = TypeVar("Done")
+
+
+class Alone:
+    """Instead of an outcome: it can't be done in a group without holding that up."""
+
+
+ALONE: Final = Alone()
+
+
+class Together(Generic[Wish, Done]):
+    """One kind of act, done in groups.
+
+    `do_all` does several in one transaction, commits it, and waits for no lock: for each it gives what was
+    done, or an exception that refuses it, or ALONE. `do_one` does one, in the session's transaction, which
+    whoever called commits.
+    """
+
+    def __init__(
+        self,
+        do_all: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]],
+        do_one: Callable[[Wish], Done],
+    ):
+        self._do_all, self._do_one = do_all, do_one
+
+    def __call__(self, wish: Wish) -> Done:
+        """Do it: within the session's transaction if there is one, else with others, and committed."""
+        if db.session.registry.has() and db.session().in_transaction():
+            return self._do_one(wish)
+        line: _Line[Wish, Done] = current_app.extensions.setdefault(self, _Line())
+        outcome = line.wait_for(wish, self._do_group)
+        if isinstance(outcome, Alone):
+            return self._do_one(wish)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _do_group(self, wishes: Sequence[Wish]) -> Sequence[Done | Exception | Alone]:
+        try:
+            return self._do_all(wishes)
+        except Exception as error:
+            db.session.rollback()
+            # Nothing is written: only the one at fault shall fail. If the database is gone, who knows.
+            is_gone = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+            return [error if is_gone or len(wishes) == 1 else ALONE] * len(wishes)
+
+
+@dataclass(eq=False)
+class _Place(Generic[Wish, Done]):
+    """One who waits. It is called when there is an outcome, or when it has to lead."""
+
+    wish: Wish
+    outcome: Done | Exception | Alone | None = None
+    called: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.called.acquire()
+
+
+class _Line(Generic[Wish, Done]):
+    """Those who wait in one process, first come first served."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._places: list[_Place[Wish, Done]] = []
+        self._is_led = False
+
+    def wait_for(
+        self, wish: Wish, do_group: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]]
+    ) -> Done | Exception | Alone:
+        place = _Place[Wish, Done](wish)
+        with self._lock:
+            self._places.append(place)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            place.called.acquire()
+        if place.outcome is None:
+            self._lead(do_group)
+        assert place.outcome is not None
+        return place.outcome
+
+    def _lead(self, do_group: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]]) -> None:
+        with self._lock:
+            group = self._places[:GROUP_MAX]
+        outcomes: Sequence[Done | Exception | Alone] = [RuntimeError("the leader was stopped")] * len(group)
+        try:
+            outcomes = do_group([place.wish for place in group])
+        finally:
+            with self._lock:
+                del self._places[: len(group)]
+                following = self._places[:1]
+                self._is_led = bool(following)
+            for place, outcome in zip(group, outcomes, strict=True):
+                place.outcome = outcome
+            for place in [*group[1:], *following]:
+                place.called.release()
