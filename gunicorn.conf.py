@@ -40,6 +40,9 @@ loglevel = _settings.log_level.lower()
 accesslog = os.environ.get("ACCESS_LOG") or None
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms %({x-request-id}o)s'  # no query, no body
 
+COLLECT_AFTER = 20_000  # objects: those of many requests; a usual one leaves nothing to the collector
+
 
 def when_ready(_server: object) -> None:
     gc.freeze()  # what is loaded now stays: no collection looks at it, or copies its page in a fork
+    gc.set_threshold(COLLECT_AFTER)

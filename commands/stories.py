@@ -22,6 +22,7 @@ from jobs.acquirers.simulator import (
     PHONE_ANSWERS,
     UPI_EXPIRES_S,
 )
+from models import direct
 from models.base import db, now
 from models.instruments import Card
 from models.orders import UPI_CURRENCY, Order
@@ -199,7 +200,7 @@ class Story:
         self._answers = answers
         self._method = pick(chance, METHODS)
         currency = pick(chance, CURRENCIES[self._method])
-        self.order = Order.create(
+        facts = Order.create(
             merchant_id,
             amount=price(currency, chance),
             currency=currency,
@@ -208,6 +209,7 @@ class Story:
             capture="manual" if chance.random() < MANUAL_CAPTURE[self._method] else "automatic",
             expires_in=60 * chance.choice([15, 30, 60]) if outcome == ("expired",) else None,
         )
+        self.order = direct.detached(Order, facts)
         db.session.add(self.order)
 
     def steps(self) -> Iterator[Pause]:

@@ -45,6 +45,10 @@ class Crew(Generic[Task, Outcome]):
                 self._pool.submit(shift.work)
         return shift.end(patience_s)
 
+    def close(self) -> None:
+        """Wait for what goes on, and end the threads."""
+        self._pool.shutdown()
+
 
 class _Shift(Generic[Task, Outcome]):
     """What is to be done, and how far it is."""

@@ -44,5 +44,13 @@ def soon(seconds: float, call: Callable[[], object]) -> bool:
     return True
 
 
+def give_way() -> None:
+    """Let the requests that can go on do so first, each until it waits for something."""
+    if _has_loop():
+        from gevent import sleep  # noqa: PLC0415
+
+        sleep(0)
+
+
 def _has_loop() -> bool:
     return "gevent" in sys.modules

@@ -74,8 +74,8 @@ class Order(Model):
         methods: Sequence[str] = METHODS,
         callback_url: str | None = None,
         expires_in: int | None = None,
-    ) -> Order:
-        """A new order, which belongs to no session yet. `expires_in`: seconds from now; None: never.
+    ) -> dict[str, Any]:
+        """The columns of a new order. `expires_in`: seconds from now; None: never.
 
         Raises:
             Refused: nobody could pay it, for its only method does not move its currency.
@@ -97,19 +97,17 @@ class Order(Model):
             }
         )
 
-    @classmethod
-    def insert(cls, orders: Sequence[dict[str, Any]]) -> list[Order]:
-        """Write what `create` has put together."""
-        values = (orjson.dumps(orders).decode(), known_now())
-        written = {order_id: facts for order_id, *facts in direct.rows(INSERT, values)}
-        made = []
+    @staticmethod
+    def insert(orders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Write what `create` has put together, and complete it."""
+        written = {
+            id_: rest for id_, *rest in direct.rows(INSERT, (orjson.dumps(orders).decode(), known_now()))
+        }
         for order in orders:
-            seq, created_at, expires_at = written[order["id"]]
-            times = {"created_at": created_at, "updated_at": created_at, "expires_at": expires_at}
-            facts = {**order, **times, "seq": seq, "status": "created", "amount_paid": 0}
-            del facts["expires_in"]
-            made.append(direct.detached(cls, facts))
-        return made
+            del order["expires_in"]
+            order["seq"], order["created_at"], order["expires_at"] = written[order["id"]]
+            order.update(status="created", amount_paid=0, updated_at=order["created_at"])
+        return [*orders]
 
     @classmethod
     def of_merchant(cls, merchant_id: str, order_id: str) -> Order:

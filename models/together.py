@@ -8,15 +8,15 @@ first leads: it does the work of its group, in its own session, and hands on to 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from flask import current_app
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models.base import db
+from models.green import give_way
 
 GROUP_MAX = 64
 
@@ -50,13 +50,19 @@ class Together(Generic[Wish, Done]):
         """Do it: within the session's transaction if there is one, else with others, and committed."""
         if db.session.registry.has() and db.session().in_transaction():
             return self._do_one(wish)
-        line: _Line[Wish, Done] = current_app.extensions.setdefault(self, _Line())
-        outcome = line.wait_for(wish, self._do_group)
+        outcome = self._line().wait_for(wish, self._do_group)
         if isinstance(outcome, Alone):
             return self._do_one(wish)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    def _line(self) -> _Line[Wish, Done]:
+        """That of this app."""
+        lines: dict[Any, Any] = current_app.extensions
+        if self not in lines:
+            lines[self] = _Line()
+        return lines[self]
 
     def _do_group(self, wishes: Sequence[Wish]) -> Sequence[Done | Exception | Alone]:
         try:
@@ -68,16 +74,22 @@ class Together(Generic[Wish, Done]):
             return [error if is_gone or len(wishes) == 1 else ALONE] * len(wishes)
 
 
-@dataclass(eq=False)
 class _Place(Generic[Wish, Done]):
-    """One who waits. It is called when there is an outcome, or when it has to lead."""
+    """One who asks, and what became of it. Whoever waits is called when that is known, or to lead."""
 
-    wish: Wish
-    outcome: Done | Exception | Alone | None = None
-    called: Lock = field(default_factory=Lock)
+    def __init__(self, wish: Wish, *, waits: bool):
+        self.wish = wish
+        self.outcome: Done | Exception | Alone | None = None
+        self._called = Lock() if waits else None
+        self.wait()
 
-    def __post_init__(self) -> None:
-        self.called.acquire()
+    def wait(self) -> None:
+        if self._called is not None:
+            self._called.acquire()
+
+    def call(self) -> None:
+        if self._called is not None:
+            self._called.release()
 
 
 class _Line(Generic[Wish, Done]):
@@ -91,18 +103,19 @@ class _Line(Generic[Wish, Done]):
     def wait_for(
         self, wish: Wish, do_group: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]]
     ) -> Done | Exception | Alone:
-        place = _Place[Wish, Done](wish)
         with self._lock:
+            place = _Place[Wish, Done](wish, waits=self._is_led)
             self._places.append(place)
             leads, self._is_led = not self._is_led, True
         if not leads:
-            place.called.acquire()
+            place.wait()
         if place.outcome is None:
             self._lead(do_group)
         assert place.outcome is not None
         return place.outcome
 
     def _lead(self, do_group: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]]) -> None:
+        give_way()  # whoever is about to ask the same comes along
         with self._lock:
             group = self._places[:GROUP_MAX]
         outcomes: Sequence[Done | Exception | Alone] = [RuntimeError("the leader was stopped")] * len(group)
@@ -115,5 +128,5 @@ class _Line(Generic[Wish, Done]):
                 self._is_led = bool(following)
             for place, outcome in zip(group, outcomes, strict=True):
                 place.outcome = outcome
-            for place in [*group[1:], *following]:
-                place.called.release()
+            for place in [*group, *following]:
+                place.call()

@@ -77,11 +77,13 @@ def _sign_in_by_key() -> None:
 
 
 def _offers_a_key() -> bool:
-    return any(name in request.headers for name in ("X-Api-Key", "X-Api-Secret", "Authorization"))
+    environ = request.environ
+    return "HTTP_X_API_KEY" in environ or "HTTP_X_API_SECRET" in environ or "HTTP_AUTHORIZATION" in environ
 
 
 def _credentials() -> tuple[str, str]:
-    key_id, secret = request.headers.get("X-Api-Key"), request.headers.get("X-Api-Secret")
+    environ = request.environ
+    key_id, secret = environ.get("HTTP_X_API_KEY"), environ.get("HTTP_X_API_SECRET")
     if key_id is None and secret is None and request.authorization:
         key_id, secret = request.authorization.username, request.authorization.password
     if not key_id or not secret or max(len(key_id), len(secret)) > MAX_CREDENTIAL_LENGTH:

@@ -8,7 +8,8 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request
+from flask import Response, request
+from flask.json import dumps
 from flask_smorest import Blueprint as SmorestBlueprint
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.routing import BaseConverter
@@ -21,6 +22,7 @@ MAX_URL_LENGTH = 2048
 OVERLAP_HOURS_DEFAULT = 24  # time to deploy a new key or secret everywhere
 OVERLAP_HOURS_MAX = 168  # a week: an old one that lives longer is not replaced
 MAX_LABEL_LENGTH = 63  # RFC 1035, 2.3.4
+NOT_ALLOWED = re.compile("[\0\ud800-\udfff]")
 
 
 class Text(fields.String):
@@ -28,7 +30,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, *args, **kwargs)
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if NOT_ALLOWED.search(text):
             raise ValidationError("Holds a character that is not allowed.")
         return text
 
@@ -151,7 +153,8 @@ class Blueprint(SmorestBlueprint):
                     if location == "query":
                         given = reader.load(request.args)
                     else:
-                        given = reader.load(request.get_json() if request.get_data() else {})
+                        asked = request._get_current_object()  # type: ignore[attr-defined]
+                        given = reader.load(asked.get_json() if asked.get_data() else {})
                 except ValidationError as error:
                     path, text = _first(error.messages)
                     raise bad_request(f"{path}: {text}" if path else text, field=path or None) from None
@@ -175,9 +178,8 @@ class Blueprint(SmorestBlueprint):
                     return result
                 if isinstance(result, tuple):
                     result, status = result
-                response = current_app.json.response(result if writer is None else writer.dump(result))
-                response.status_code = status
-                return response
+                text = dumps(result if writer is None else writer.dump(result))
+                return Response(text, status, content_type="application/json")
 
             wrapper._apidoc = documented(view)._apidoc  # type: ignore[attr-defined]
             return cast(View, wrapper)

@@ -75,7 +75,7 @@ class OrderQuery(PageQuery):
 @blp.response(201, OrderSchema)
 def create_order(body):
     """Create an order."""
-    return Order.create(g.merchant_id, **body)
+    return Order.json_of(Order.create(g.merchant_id, **body))
 
 
 @blp.get("/orders")

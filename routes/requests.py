@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Callable
 from typing import IO, Any
 
 import orjson
@@ -68,9 +69,15 @@ def register_request_hooks(app: Flask) -> None:
     app.session_interface = NoSession()
     app.json = SafeJSON(app)
     app.request_class = JSONRequest
+    app.ensure_sync = _as_it_is  # type: ignore[assignment, method-assign]
     app.before_request(_identify)
     app.before_request(_check_media_types)
     app.after_request(_name_request)
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """No view and no hook is a coroutine: Flask need not look at each, each time."""
+    return function
 
 
 def read_body() -> bytes:
@@ -97,28 +104,29 @@ def _refuse_constant(name: str) -> None:
 
 
 def _identify() -> None:
-    offered = request.environ.get("HTTP_X_REQUEST_ID", "")
+    asked = _the_request()
+    offered = asked.environ.get("HTTP_X_REQUEST_ID", "")
     g.request_id = offered if REQUEST_ID_PATTERN.fullmatch(offered) else "req_" + secrets.token_hex(8)
 
 
 def _check_media_types() -> None:
-    if not request.path.startswith(API_PREFIX):
+    asked = _the_request()
+    if not asked.path.startswith(API_PREFIX):
         return
-    is_file = request.path.endswith(FILES)
-    accept = request.environ.get("HTTP_ACCEPT", ANYTHING)
+    accept = asked.environ.get("HTTP_ACCEPT", ANYTHING)
     if (
         accept not in (ANYTHING, JSON)
-        and request.accept_mimetypes
-        and not request.accept_mimetypes.accept_json
-        and not is_file
+        and asked.accept_mimetypes
+        and not asked.accept_mimetypes.accept_json
+        and not asked.path.endswith(FILES)
     ):
         raise NotAcceptable("The API answers in application/json.")
-    has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
-    if request.method in ("POST", "PATCH", "PUT") and has_body:
+    has_body = bool(asked.content_length) or asked.environ.get("HTTP_TRANSFER_ENCODING")
+    if has_body and asked.method in ("POST", "PATCH", "PUT"):
         read_body()
-        if request.environ.get("CONTENT_TYPE") != JSON and not _is_json_in_utf8():
+        if asked.environ.get("CONTENT_TYPE") != JSON and not _is_json_in_utf8():
             raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
-        if not isinstance(request.get_json(), dict):
+        if not isinstance(asked.get_json(), dict):
             raise bad_request("The body must be a JSON object.")
 
 
@@ -128,8 +136,15 @@ def _is_json_in_utf8() -> bool:
 
 
 def _name_request(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.get("request_id", "")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    if request.path.startswith(API_PREFIX):
-        response.headers.setdefault("Cache-Control", "no-store")
+    headers = response.headers
+    headers["X-Request-Id"] = g.get("request_id", "")
+    if "X-Content-Type-Options" not in headers:
+        headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in headers and request.path.startswith(API_PREFIX):
+        headers.add("Cache-Control", "no-store")
     return response
+
+
+def _the_request() -> Request:
+    """Flask's `request` is looked up anew each time that something of it is read."""
+    return request._get_current_object()  # type: ignore[attr-defined]

@@ -53,8 +53,8 @@ def commit_on_the_way() -> None:
 
 
 def _idempotency_key() -> str | None:
-    key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
-    if key is None:
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None or request.method != "POST":
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
         raise bad_request(

@@ -332,9 +332,9 @@ def _nurse(line: Connection, environ: dict[str, str], book: Path) -> None:
 def _be_alone(app: Flask) -> None:
     """Let go of what a fork must not share: threads and connections."""
     for each in WORKS:
-        if each._pool is not None:
-            each._pool.shutdown()
-            each._pool = None
+        if each._crew is not None:
+            each._crew.close()
+            each._crew = None
     with app.app_context():
         db.session.remove()
         db.engine.dispose()
