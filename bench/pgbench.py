@@ -14,7 +14,7 @@ import local
 from config import ROOT
 
 SCRIPTS = ROOT / "bench" / "pgbench"
-CLIENTS = 16  # as many connections as wrk has
+CLIENTS = 16  # two cores are busy with them: more get no more done
 THREADS = 2  # of pgbench itself
 SETTLERS = 2  # as many as the gateway has workers
 SETTLE_BATCH = 64  # payments a transaction, as a worker claims them (jobs/work.py, SLOTS)

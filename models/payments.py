@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from marshmallow import Schema, fields
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Identity, UniqueConstraint, func, select
+from sqlalchemy import ForeignKeyConstraint, Identity, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from config import settings
@@ -53,7 +53,7 @@ class Payment(Model):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
-    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    merchant_id: Mapped[str]
     order_id: Mapped[str]
     amount: Mapped[int] = mapped_column(Minor)
     currency: Mapped[str]

@@ -16,11 +16,12 @@ from typing import Any
 from unittest import mock
 
 import psycopg2
+import psycopg2.extensions
 import pytest
 from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
@@ -339,6 +340,29 @@ def breaks(app: Flask) -> list[str]:
         findings = Verification.run()
     assert findings is not None
     return [str(each) for finding in findings for each in finding.breaks]
+
+
+@pytest.fixture
+def statements(app: Flask) -> Iterator[list[str]]:
+    """All that are sent, whoever sends them; but not BEGIN and COMMIT, nor PREPARE, which is sent once."""
+    sent: list[str] = []
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, query: Any, values: Any = None) -> None:
+            words = query.decode() if isinstance(query, bytes) else query
+            if not words.startswith("PREPARE "):
+                sent.append(words)
+            super().execute(query, values)
+
+    def watch(connection: Any, *_: Any) -> None:
+        connection.cursor_factory = Cursor
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "checkout", watch)
+    yield sent
+    event.remove(engine, "checkout", watch)
+    engine.dispose()
 
 
 @pytest.fixture

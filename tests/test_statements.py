@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import psycopg2.extensions
 import pytest
 from flask import Flask
-from sqlalchemy import event
 
 from models import direct
 from models.base import db
 from models.direct import PREPARED_MAX
 from tests.conftest import Api, drain_all, found, made
-
-
-@pytest.fixture
-def statements(app: Flask) -> Iterator[list[str]]:
-    """All that are sent, whoever sends them; but not BEGIN and COMMIT, nor PREPARE, which is sent once."""
-    sent: list[str] = []
-
-    class Cursor(psycopg2.extensions.cursor):
-        def execute(self, query: Any, values: Any = None) -> None:
-            words = query.decode() if isinstance(query, bytes) else query
-            if not words.startswith("PREPARE "):
-                sent.append(words)
-            super().execute(query, values)
-
-    def watch(connection: Any, *_: Any) -> None:
-        connection.cursor_factory = Cursor
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "checkout", watch)
-    yield sent
-    event.remove(engine, "checkout", watch)
-    engine.dispose()
 
 
 @pytest.fixture
