@@ -117,6 +117,7 @@ class Round:
         book.note("pgbench_order", pgbench.create_orders(self.made.database_url, plan.load_s))
         book.note("order", wrk.run(self.made.url, "create_order", plan.load_s).rate)
         book.note("bare", wrk.run(self.bare_url, "bare", plan.load_s).rate)
+        book.note("order_keyed", wrk.run(self.made.url, "create_order_keyed", plan.load_s).rate)
 
     def payments(self) -> None:
         """The workers stand still meanwhile: what they do with the payments is measured by itself."""

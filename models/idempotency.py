@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import LargeBinary, delete, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models import vault
-from models.base import Model, db, now
+from models import direct, vault
+from models.base import Model, db
 from models.errors import Refused, conflict
 
-LIFETIME = timedelta(hours=24)
+LIFETIME_S = 24 * 3600
+
+
+# Held until commit or rollback, and gone with the connection if this process is killed.
+LOCK = "SELECT pg_try_advisory_xact_lock(%s), now()"
+# A statement of its own: whoever held the lock may have stored an answer since the one before it began.
+FIND = """
+    SELECT fingerprint, response_status, response_body FROM idempotency_keys
+    WHERE scope = %s AND key = %s AND expires_at > now()"""
+WRITE = """
+    INSERT INTO idempotency_keys AS kept
+        (scope, key, fingerprint, response_status, response_body, created_at, expires_at)
+    VALUES (%s, %s, %s, %s, %s, now(), now() + make_interval(secs => %s))
+    ON CONFLICT (scope, key) DO UPDATE SET
+        fingerprint = excluded.fingerprint, response_status = excluded.response_status,
+        response_body = excluded.response_body, created_at = excluded.created_at,
+        expires_at = excluded.expires_at
+    WHERE kept.expires_at <= now() OR kept.response_status IS NULL
+    RETURNING 1"""
+
+
+class Answer(NamedTuple):
+    """What the first request was answered."""
+
+    status: int
+    body: str
 
 
 class IdempotencyKey(Model):
@@ -30,61 +55,40 @@ class IdempotencyKey(Model):
     expires_at: Mapped[datetime]
 
     @classmethod
-    def claim(cls, scope: str, key: str, fingerprint: bytes) -> IdempotencyKey | None:
+    def claim(cls, scope: str, key: str, fingerprint: bytes) -> Answer | None:
         """The stored answer if this request was answered before, None if it is ours to answer.
 
         Raises:
             Refused: CONFLICT_ERROR while the first request still runs; IDEMPOTENCY_ERROR if the key
                 was used for a different request.
         """
-        # Held until commit or rollback, and gone with the connection if this process is killed.
-        if not db.session.scalar(select(func.pg_try_advisory_xact_lock(_lock_number(scope, key)))):
+        session = db.session()
+        session.connection()  # it begins the transaction that keeps the lock
+        ((is_ours, session.info["now"]),) = direct.rows(LOCK, (_lock_number(scope, key),))
+        if not is_ours:
             raise conflict("A request with this Idempotency-Key is still running.", reason="key_in_flight")
-        stored = db.session.scalar(
-            select(cls).where(cls.scope == scope, cls.key == key, cls.expires_at > func.now())
-        )
-        if stored is not None and bytes(stored.fingerprint) != fingerprint:
+        stored = direct.row(FIND, (scope, key))
+        if stored is None:
+            return None
+        of, status, sealed_body = stored
+        if bytes(of) != fingerprint:
             raise Refused("IDEMPOTENCY_ERROR", "This Idempotency-Key was used for a different request.")
-        return stored if stored is not None and stored.response_status is not None else None
+        return None if status is None else Answer(status, vault.unseal(bytes(sealed_body)))
 
     @classmethod
     def reserve(cls, scope: str, key: str, fingerprint: bytes) -> None:
         """Bind the key to this request before its answer is known: for one that commits on the way."""
-        cls._write(scope, key, fingerprint, None, None)
+        direct.rows(WRITE, (scope, key, fingerprint, None, None, LIFETIME_S))
 
     @classmethod
     def store(cls, scope: str, key: str, fingerprint: bytes, status: int, body: str) -> None:
         """Keep the answer, over a reservation or an expired one if need be."""
-        cls._write(scope, key, fingerprint, status, vault.seal(body))
-
-    @classmethod
-    def _write(
-        cls, scope: str, key: str, fingerprint: bytes, status: int | None, sealed_body: bytes | None
-    ) -> None:
-        values = {
-            "fingerprint": fingerprint,
-            "response_status": status,
-            "response_body": sealed_body,
-            "created_at": func.now(),
-            "expires_at": now() + LIFETIME,
-        }
-        row = insert(cls).values(scope=scope, key=key, **values)
-        db.session.execute(
-            row.on_conflict_do_update(
-                index_elements=[cls.scope, cls.key],
-                set_=values,
-                where=(cls.expires_at <= func.now()) | cls.response_status.is_(None),
-            )
-        )
+        direct.rows(WRITE, (scope, key, fingerprint, status, vault.seal(body), LIFETIME_S))
 
     @classmethod
     def forget_expired(cls, limit: int) -> None:
         expired = select(cls.scope, cls.key).where(cls.expires_at <= func.now()).limit(limit)
         db.session.execute(delete(cls).where(tuple_(cls.scope, cls.key).in_(expired)))
-
-    @property
-    def body(self) -> str:
-        return vault.unseal(self.response_body or b"")
 
 
 def _lock_number(scope: str, key: str) -> int:

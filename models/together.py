@@ -115,18 +115,18 @@ class _Line(Generic[Wish, Done]):
         return place.outcome
 
     def _lead(self, do_group: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]]) -> None:
-        give_way()  # whoever is about to ask the same comes along
-        with self._lock:
-            group = self._places[:GROUP_MAX]
-        outcomes: Sequence[Done | Exception | Alone] = [RuntimeError("the leader was stopped")] * len(group)
+        group = self._places[:1]  # itself
+        outcomes: Sequence[Done | Exception | Alone] = []
         try:
+            give_way()  # whoever is about to ask the same comes along
+            group = self._places[:GROUP_MAX]
             outcomes = do_group([place.wish for place in group])
         finally:
             with self._lock:
                 del self._places[: len(group)]
                 following = self._places[:1]
                 self._is_led = bool(following)
-            for place, outcome in zip(group, outcomes, strict=True):
-                place.outcome = outcome
+            for number, place in enumerate(group):
+                place.outcome = outcomes[number] if outcomes else RuntimeError("the leader was stopped")
             for place in [*group, *following]:
                 place.call()

@@ -156,6 +156,7 @@ def _begin_all(wishes: Sequence[Wish]) -> list[Payment | Exception | Alone]:
         except Refused as refusal:
             outcomes.append(refusal)
     commit()
+    db.session.remove()  # most of the payments are other requests': none may ask this session for more
     return outcomes
 
 

@@ -17,7 +17,7 @@ from flask import Response, current_app, g, request
 from jobs import work
 from models import vault
 from models.errors import bad_request
-from models.idempotency import IdempotencyKey
+from models.idempotency import Answer, IdempotencyKey
 
 View = TypeVar("View", bound=Callable[..., Any])
 MAX_KEY_LENGTH = 255
@@ -83,7 +83,7 @@ def _fingerprint() -> bytes:
     return vault.keyed_hash("idempotency fingerprint", canonical.encode())
 
 
-def _replay(stored: IdempotencyKey) -> Response:
-    response = Response(stored.body, status=stored.response_status, mimetype="application/json")
+def _replay(stored: Answer) -> Response:
+    response = Response(stored.body, status=stored.status, mimetype="application/json")
     response.headers["Idempotent-Replayed"] = "true"
     return response

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from jobs import work
+from models import vault
 from models.base import db
 from models.idempotency import IdempotencyKey, _lock_number
 from models.merchants import TEST_MERCHANT_ID
@@ -193,7 +194,7 @@ def test_a_new_webhook_endpoint_is_replayed_with_its_secret(api: Api, context: N
     assert replayed(api.post("/webhook_endpoints", body, key="k1"), first)
     assert secret.startswith("whsec_")
     stored = db.session.query(IdempotencyKey).one()
-    assert stored.body == first.text
+    assert vault.unseal(bytes(stored.response_body or b"")) == first.text
     for hidden in (secret, made(first)["id"], "webhook"):
         assert hidden.encode() not in bytes(stored.response_body or b"")
 

@@ -29,6 +29,11 @@ def test_to_create_an_order_takes_one(api: Api, count: Callable[..., int]) -> No
     assert count(api.order) == 1
 
 
+def test_under_an_idempotency_key_it_takes_four(api: Api, count: Callable[..., int]) -> None:
+    """Take the lock, look for an answer, do it, keep the answer."""
+    assert count(lambda: made(api.post("/orders", {"amount": 10000}, key="k1"))) == 4
+
+
 def test_to_create_a_payment_takes_four_at_most(api: Api, count: Callable[..., int]) -> None:
     order_id = api.order()["id"]
     assert count(lambda: api.upi(order_id, "failure@upi")) == 3
