@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import local
+from bench.rows import moment
 from config import ROOT
+from models.base import id_time
 
 SCRIPTS = ROOT / "bench" / "pgbench"
 CLIENTS = 16  # two cores are busy with them: more get no more done
@@ -24,7 +27,8 @@ FAILED = re.compile(r"number of failed transactions: [1-9]")
 
 def create_orders(url: str, duration_s: int) -> float:
     """Orders a second."""
-    return _run(url, "create_order", options=[f"--time={duration_s}"])
+    values: dict[str, str | int] = {"moment": id_time(int(time.time()))}
+    return _run(url, "create_order", options=[f"--time={duration_s}"], values=values)
 
 
 def create_payments(url: str, tag: str, count: int) -> float:
@@ -37,7 +41,7 @@ def create_payments(url: str, tag: str, count: int) -> float:
         url,
         "create_payment",
         options=[f"--transactions={each}"],
-        values={"tag": tag, "number": -1, "clients": CLIENTS},
+        values={"tag": tag, "moment": moment(tag), "number": -1, "clients": CLIENTS},
     )
 
 
@@ -57,7 +61,8 @@ def settle(url: str, count: int) -> float:
 def get_payments(url: str, tag: str, count: int, duration_s: int) -> float:
     """Payments a second, at random of the `count` under this tag."""
     options = [f"--time={duration_s}"]
-    return _run(url, "get_payment", options=options, values={"tag": tag, "count": count})
+    values: dict[str, str | int] = {"tag": tag, "moment": moment(tag), "count": count}
+    return _run(url, "get_payment", options=options, values=values)
 
 
 def list_payments(url: str, duration_s: int) -> float:
@@ -75,7 +80,7 @@ def lifetimes_ms(url: str, tag: str, count: int, folder: Path) -> list[float]:
         *("create_payment", "settle"),
         clients=1,
         options=[f"--transactions={count}", "--log", f"--log-prefix={folder / 'pgbench'}"],
-        values={"tag": tag, "number": -1, "clients": 1, "batch": 1},
+        values={"tag": tag, "moment": moment(tag), "number": -1, "clients": 1, "batch": 1},
     )
     lines = [line for log in folder.glob("pgbench.*") for line in log.read_text().splitlines()]
     for log in folder.glob("pgbench.*"):

@@ -2,22 +2,26 @@
 
 Everything is one `INSERT ... SELECT` a table, without its foreign keys and triggers: the rows are right by
 construction, and at the end of a benchmark they are verified with all others. All are UPI payments of the
-test merchant. Ids are hashes of a tag and a number: they lie as scattered in an index as random ones, and a
-load generator can name them without being told.
+test merchant. Ids begin with a time, as the gateway's do, one for all rows under a tag; then comes a hash of
+the tag and a number, so that a load generator can name them without being told.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from models.base import ID_RANDOM_LENGTH, id_time
 from models.merchants import TEST_MERCHANT_ID
 
 PAST_DAYS = 90
@@ -29,9 +33,22 @@ FILLED = (
 )
 
 
+@cache
+def moment(tag: str) -> str:  # noqa: ARG001 (by it, it is remembered)
+    """With which the ids under this tag begin: the time at which somebody asks for the first one."""
+    return id_time(int(time.time()))
+
+
 def made_id(prefix: str, tag: str, number: int) -> str:
-    """The id of the number-th (from 1) row under this tag, as `_id` has it."""
-    return f"{prefix}_{hashlib.md5(f'{tag}{number}'.encode(), usedforsecurity=False).hexdigest()[:16]}"
+    """The id of the number-th (from 1) row under this tag, as `id_sql` has it."""
+    digest = hashlib.md5(f"{tag}{number}".encode(), usedforsecurity=False).digest()
+    return f"{prefix}_{moment(tag)}{base64.b64encode(digest, b'xy').decode()[:ID_RANDOM_LENGTH]}"
+
+
+def id_sql(prefix: str, moment: str, hashed: str) -> str:
+    """An SQL expression for an id, of SQL expressions for its time and for what is hashed."""
+    digest = f"translate(encode(decode(md5({hashed}), 'hex'), 'base64'), '+/', 'xy')"
+    return f"'{prefix}_' || {moment} || left({digest}, {ID_RANDOM_LENGTH})"
 
 
 def write_ids(path: Path, prefix: str, tag: str, count: int) -> Path:
@@ -73,6 +90,7 @@ def past(url: str, count: int, tag: str, *, endpoint_id: str | None = None) -> N
     """
 
     until = datetime.now(UTC)  # once: a payment is made at one moment in all tables
+    moment(tag)  # before two threads ask for it
 
     def write(statement: str) -> None:
         with connected(url) as connection:
@@ -107,12 +125,12 @@ def settle_down(url: str) -> None:
 
 def _id(prefix: str) -> str:
     """An SQL expression for the id of the n-th row."""
-    return f"'{prefix}_' || left(md5(%(tag)s || n), 16)"
+    return id_sql(prefix, "%(moment)s", "%(tag)s || n")
 
 
 def _numbered_id(prefix: str, name: str) -> str:
     """The same where several rows of one table tell of the n-th payment."""
-    return f"'{prefix}_' || left(md5(%(tag)s || '{name}' || n), 16)"
+    return id_sql(prefix, "%(moment)s", f"%(tag)s || '{name}' || n")
 
 
 FACTS = f"""(
@@ -134,7 +152,7 @@ def _insert(
 ) -> None:
     values = {
         "until": until or datetime.now(UTC),
-        **{"count": count, "tag": tag, "merchant": TEST_MERCHANT_ID, "vpa": VPA},
+        **{"count": count, "tag": tag, "moment": moment(tag), "merchant": TEST_MERCHANT_ID, "vpa": VPA},
         **{"endpoint": endpoint_id, "days": days},
     }
     with connection.cursor() as cursor:

@@ -133,7 +133,7 @@ class Clock:
 
     def _drain_inline(self, work: Work) -> None:
         """Drain in a thread of its own, one a queue: slow webhooks must not hold up payments."""
-        if self._beside(work.queue, work.drain):
+        if self._beside(work.queue, lambda: work.drain(PATIENCE_S)):
             log.warning("nobody comes for %s, the clock drains it itself", work.queue)
 
     def _beside(self, name: str, act: Callable[[], object]) -> bool:

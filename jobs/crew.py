@@ -6,11 +6,14 @@ So a few begin, each doing one act after the other; only where acts do wait is t
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
 
 FEW = 6
 MOMENT_S = 0.01  # an act that takes longer waits for something
@@ -38,12 +41,16 @@ class Crew(Generic[Task, Outcome]):
         The others go on; each is handed to `late` when it is done, in its thread.
         """
         shift = _Shift(act, tasks, late)
-        for _ in tasks[:FEW]:
-            self._pool.submit(shift.work)
-        if shift.is_stuck():
-            for _ in tasks[FEW:]:
+        try:
+            for _ in tasks[:FEW]:
                 self._pool.submit(shift.work)
-        return shift.end(patience_s)
+            if shift.is_stuck():
+                for _ in tasks[FEW:]:
+                    self._pool.submit(shift.work)
+            return shift.end(patience_s)
+        except BaseException:  # RQ ends a job that takes too long so
+            shift.end(0)
+            raise
 
     def close(self) -> None:
         """Wait for what goes on, and end the threads."""
@@ -79,7 +86,10 @@ class _Shift(Generic[Task, Outcome]):
                     if len(self._done) == self._count:
                         self._all_done.set()
             if is_late:
-                self._late(task, outcome)
+                try:
+                    self._late(task, outcome)
+                except Exception:
+                    log.exception("what came late was lost")
 
     def is_stuck(self) -> bool:
         """Wait until nothing waits to be begun: False; or until acts take more than a moment each."""

@@ -37,7 +37,7 @@ LEASE_S = 30  # longer than any act may take (10 s), with room for a slow settle
 SLOTS = 128  # acts at once in one process: each is a thread that mostly waits on a network
 BATCH = 256  # rows at once, where an act waits for nothing: what each statement costs is shared by so many
 PATIENCE_S = 0.25  # acts slower than this settle by themselves and hold nobody up
-BUDGET_S = 0.5  # a job goes on that long while there is more, then lets other queues have a turn
+BUDGET_S = 0.5  # a job goes on that long while there is more, then the next queue has its turn
 LATE_SETTLES = 4  # at once in one process: each takes a database connection
 POSTPONE_MAX_S = 300  # a row that breaks us is tried again, ever more rarely
 LOOK_UP_MAX_S = 300  # an answer may stay out for days, and each look-up of it leaves a row (acquirer_answers)
@@ -57,6 +57,10 @@ class Task(Generic[TaskData]):
     id: str
     claim_id: UUID
     data: TaskData
+
+    @property
+    def key(self) -> tuple[str, UUID]:
+        return self.id, self.claim_id
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Work(ABC, Generic[TaskData, Outcome]):
 
     def __init__(self) -> None:
         self._crew: Crew[Task[TaskData], Any] | None = None  # no threads before there is work
-        self._running: set[str] = set()  # rows whose act goes on
+        self._running: set[tuple[str, UUID]] = set()  # the claims whose act goes on
         self._late_settles = threading.BoundedSemaphore(LATE_SETTLES)
 
     def run(self) -> int:
@@ -213,14 +217,18 @@ class Work(ABC, Generic[TaskData, Outcome]):
         if self._crew is None:
             self._crew = Crew(SLOTS, self.queue)
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._running.update(task.id for task in tasks)
-        done = self._crew.act(
-            self._try_act,
-            tasks,
-            patience_s=PATIENCE_S,
-            late=lambda task, outcome: self._settle_late(app, task, outcome),
-        )
-        self._running.difference_update(task.id for task, _ in done)
+        self._running.update(task.key for task in tasks)
+        try:
+            done = self._crew.act(
+                self._try_act,
+                tasks,
+                patience_s=PATIENCE_S,
+                late=lambda task, outcome: self._settle_late(app, task, outcome),
+            )
+        except BaseException:
+            self._running.difference_update(task.key for task in tasks)
+            raise
+        self._running.difference_update(task.key for task, _ in done)
         self._settle(done)
 
     def _settle_late(self, app: Flask, task: Task[TaskData], outcome: Any) -> None:
@@ -228,7 +236,7 @@ class Work(ABC, Generic[TaskData, Outcome]):
             with self._late_settles, app.app_context():
                 self._settle([(task, outcome)])
         finally:
-            self._running.discard(task.id)
+            self._running.discard(task.key)
 
     def _try_act(self, task: Task[TaskData]) -> Outcome | Broke:
         try:

@@ -23,6 +23,7 @@ from flask import Flask
 from redis import Redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
+from rq.worker import DequeueStrategy
 from sqlalchemy.exc import DBAPIError
 
 import logs
@@ -140,7 +141,8 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
                     job_class=GatewayJob,
                     worker_ttl=WORKER_TTL_S,
                 )
-                worker.work(logging_level="WARNING")
+                # In turn: however much one queue has to do, the others do not wait for its end.
+                worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
             except Exception as error:
                 log.warning("Redis cannot be used, trying again: %s", error)
             stopping.wait(REDIS_RETRY_MAX_S)

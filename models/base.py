@@ -109,11 +109,12 @@ def new_id(prefix: str) -> str:
     drawn = ""
     while len(drawn) < ID_RANDOM_LENGTH:  # once, but for one time in 10^8
         drawn += secrets.token_bytes(24).translate(ID_OF_BYTE, UNEVEN_BYTES).decode()
-    return f"{prefix}_{_id_time(int(time.time()))}{drawn[:ID_RANDOM_LENGTH]}"
+    return f"{prefix}_{id_time(int(time.time()))}{drawn[:ID_RANDOM_LENGTH]}"
 
 
 @lru_cache(maxsize=4)
-def _id_time(second: int) -> str:
+def id_time(second: int) -> str:
+    """With which ids begin that are made in this second of the epoch."""
     digits, rest = "", second - ID_EPOCH_S
     for _ in range(ID_TIME_LENGTH):
         rest, digit = divmod(rest, len(ID_ALPHABET))

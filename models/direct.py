@@ -33,7 +33,13 @@ def rows(statement: str, values: Values) -> list[tuple[Any, ...]]:
         DBAPIError: as SQLAlchemy would, without the values in its text.
     """
     if db.session.registry.has() and db.session().in_transaction():
-        return _rows(db.session().connection().connection, statement, values)
+        connection = db.session().connection()
+        try:
+            return _rows(connection.connection, statement, values)
+        except DBAPIError as error:
+            if connection.connection.dbapi_connection.closed:  # type: ignore[union-attr]
+                connection.invalidate(error.orig)  # SQLAlchemy did not see it: a rollback would ask the dead
+            raise
     with _translated(statement):
         line = db.engine.raw_connection()
     try:

@@ -7,16 +7,18 @@ first leads: it does the work of its group, in its own session, and hands on to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Final, Generic, TypeVar
 
 from flask import current_app
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from models.base import db
 from models.green import give_way
+
+log = logging.getLogger(__name__)
 
 GROUP_MAX = 64
 
@@ -69,19 +71,31 @@ class Together(Generic[Wish, Done]):
             return self._do_all(wishes)
         except Exception as error:
             db.session.rollback()
-            # Nothing is written: only the one at fault shall fail. If the database is gone, who knows.
-            is_gone = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
-            return [error if is_gone or len(wishes) == 1 else ALONE] * len(wishes)
+            if len(wishes) == 1 or not _is_of_one(error):
+                return [error] * len(wishes)
+            log.warning("a group of %d broke (%s): each goes alone", len(wishes), type(error).__name__)
+            return [ALONE] * len(wishes)
+
+
+def _is_of_one(error: Exception) -> bool:
+    """Whether one wish is at fault: its rows were refused, or our own code broke over it.
+
+    Nothing is written then. Of anything else from the database or on the way to it, nobody knows that.
+    """
+    return isinstance(error, IntegrityError | DataError) or not isinstance(error, SQLAlchemyError | OSError)
 
 
 class _Place(Generic[Wish, Done]):
     """One who asks, and what became of it. Whoever waits is called when that is known, or to lead."""
 
-    def __init__(self, wish: Wish, *, waits: bool):
+    def __init__(self, wish: Wish, *, leads: bool):
         self.wish = wish
+        self.leads = leads
+        self.is_gone = False
         self.outcome: Done | Exception | Alone | None = None
-        self._called = Lock() if waits else None
-        self.wait()
+        self._called = None if leads else Lock()
+        if self._called is not None:
+            self._called.acquire()
 
     def wait(self) -> None:
         if self._called is not None:
@@ -93,23 +107,28 @@ class _Place(Generic[Wish, Done]):
 
 
 class _Line(Generic[Wish, Done]):
-    """Those who wait in one process, first come first served."""
+    """Those who wait in one process, first come first served. The first one leads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._places: list[_Place[Wish, Done]] = []
-        self._is_led = False
 
     def wait_for(
         self, wish: Wish, do_group: Callable[[Sequence[Wish]], Sequence[Done | Exception | Alone]]
     ) -> Done | Exception | Alone:
         with self._lock:
-            place = _Place[Wish, Done](wish, waits=self._is_led)
+            place = _Place[Wish, Done](wish, leads=not self._places)
             self._places.append(place)
-            leads, self._is_led = not self._is_led, True
-        if not leads:
-            place.wait()
-        if place.outcome is None:
+        if not place.leads:
+            try:
+                place.wait()
+            except BaseException:  # stopped while it waited
+                with self._lock:
+                    place.is_gone = True
+                    if place.leads:
+                        self._hand_on()
+                raise
+        if place.leads:
             self._lead(do_group)
         assert place.outcome is not None
         return place.outcome
@@ -122,11 +141,18 @@ class _Line(Generic[Wish, Done]):
             group = self._places[:GROUP_MAX]
             outcomes = do_group([place.wish for place in group])
         finally:
+            for number, place in enumerate(group):
+                stopped = RuntimeError("the leader was stopped")
+                place.outcome = outcomes[number] if number < len(outcomes) else stopped
             with self._lock:
                 del self._places[: len(group)]
-                following = self._places[:1]
-                self._is_led = bool(following)
-            for number, place in enumerate(group):
-                place.outcome = outcomes[number] if outcomes else RuntimeError("the leader was stopped")
-            for place in [*group, *following]:
+                self._hand_on()
+            for place in group[1:]:
                 place.call()
+
+    def _hand_on(self) -> None:
+        """Have the next one lead, if there is one. Under the lock."""
+        self._places = [place for place in self._places if not place.is_gone]
+        if self._places:
+            self._places[0].leads = True
+            self._places[0].call()

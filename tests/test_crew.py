@@ -8,7 +8,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from jobs.crew import FEW, Crew
+from jobs.crew import FEW, Crew, _Shift
 from tests.processes import wait_until
 
 SIZE = 40
@@ -64,3 +64,22 @@ def test_whoever_takes_too_long_holds_up_nobody_and_is_heard_later(crew: Crew[in
     wait_until(lambda: len(late) == 10)
     assert sorted(late) == [(task, f"{task} done") for task in range(10)]
     assert len(done) == SIZE - 10  # what is late changes nothing that was returned
+
+
+def test_what_a_crew_that_is_interrupted_has_begun_is_late(
+    crew: Crew[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, late = Event(), []
+
+    def act(task: int) -> str:
+        assert go_on.wait(PATIENCE_S)
+        return f"{task} done"
+
+    def interrupted(_shift: _Shift[int, str]) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Shift, "is_stuck", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        crew.act(act, range(3), patience_s=PATIENCE_S, late=lambda *each: late.append(each))
+    go_on.set()
+    wait_until(lambda: sorted(late) == [(task, f"{task} done") for task in range(3)])

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import socket
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import pytest
 from redis import Redis
 from standardwebhooks import Webhook
 
 import local
-from tests.conftest import card_body
+from bench import rows
+from bench.receiver import running as fast_receiver
+from bench.settle import url_of
+from bench.webhooks import app_of
+from jobs.wake import wake
+from tests.conftest import breaks, card_body
 from tests.processes import Running, gateway, wait_until
 from tests.receiver import Receiver
 
@@ -25,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 CARD_NUMBERS = ("4242424242424242", "4000000000009995", "5555555555554444", "4000000000000127")
 CVV = "739"
+CLIENTS, KILLS = 16, 6  # of the web server, and how often one of its processes is killed
 SETTLE_LIMIT_S = 0.3  # from due to settled, when nothing else runs
 
 
@@ -91,6 +102,66 @@ def test_workers_killed_and_redis_emptied_lose_and_double_nothing(tmp_path: Path
         for received in receiver.received:
             Webhook(secret).verify(received.body, received.headers)
         wait_until(lambda: running.health()["status"] == "healthy", 30)
+
+
+def test_web_processes_killed_with_groups_in_hand_lose_and_halve_nothing(tmp_path: Path) -> None:
+    """Without an Idempotency-Key, they are written in groups. What nobody was told of may be there or not."""
+    orders, payments, over = [], [], threading.Event()
+
+    def shop(running: Running) -> None:
+        while not over.is_set():
+            with suppress(OSError, http.client.HTTPException):
+                orders.append(order := running.post("/orders", {"amount": 10000}))
+                body = {"order_id": order["id"], "method": "upi", "vpa": "success@upi"}
+                payments.append(running.post("/payments", body))
+
+    with gateway(tmp_path / "data", PROCESSING_DELAY_MS="0-100") as running:
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            shops = [pool.submit(shop, running) for _ in range(CLIENTS)]
+            try:
+                for _ in range(KILLS):
+                    enough = len(payments) + 10 * CLIENTS
+                    wait_until(lambda: len(payments) >= enough, 60)  # noqa: B023
+                    random.choice(web_processes(running)).kill()
+            finally:
+                over.set()
+        for each in shops:
+            each.result()
+        wait_until(lambda: all_settled(running), 60)
+        kept = dict(query(running, "SELECT id, status FROM payments"))
+        assert {payment["id"] for payment in payments} <= kept.keys()
+        assert set(kept.values()) == {"success"}
+        kept_orders = {order_id for (order_id,) in query(running, "SELECT id FROM orders")}
+        assert {order["id"] for order in orders} <= kept_orders
+        assert len(kept) - len(payments) <= KILLS * CLIENTS
+        assert breaks(app_of(running)) == []
+
+
+def test_a_payment_does_not_wait_for_a_backlog_of_webhooks(tmp_path: Path) -> None:
+    with (
+        gateway(tmp_path / "data", WORKER_PROCESSES="1", PROCESSING_DELAY_MS="0-0") as running,
+        fast_receiver() as receiver,
+    ):
+        body = {"url": receiver.url, "events": ["payment.success"]}
+        endpoint_id = running.post("/webhook_endpoints", body)["id"]
+        app = app_of(running)
+        rows.undelivered(url_of(app), 5000, "backlog", endpoint_id=endpoint_id)
+        with app.app_context():
+            wake("webhooks")
+        wait_until(lambda: not all_delivered(running) and len(receiver.arrivals()) > 0)
+        payment = running.pay()
+        wait_until(lambda: running.settled(payment["id"]), 3)
+        assert query(running, "SELECT count(*) > 500 FROM webhook_deliveries WHERE status = 'pending'") == [
+            (True,)
+        ]
+        wait_until(lambda: all_delivered(running), 60)
+
+
+def web_processes(running: Running) -> list[psutil.Process]:
+    """Those that answer: the children of gunicorn's arbiter."""
+    found = [each for each in running.processes() if "gunicorn" in " ".join(each.cmdline())]
+    pids = {process.pid for process in found}
+    return [process for process in found if process.ppid() in pids]
 
 
 @pytest.mark.parametrize("delay_ms", [0, 300], ids=["woken by the request", "woken by the clock"])

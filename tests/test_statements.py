@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy.exc import OperationalError
 
 from models import direct
 from models.base import db
@@ -85,6 +86,18 @@ def test_a_connection_prepares_so_many_statements_and_no_more(app: Flask, contex
     assert kept == [(PREPARED_MAX,)]
     db.session.remove()
     db.engine.dispose()  # whoever comes next has connections that can prepare
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in a transaction", "outside of one"])
+def test_a_connection_that_is_lost_is_an_error_and_then_forgotten(
+    app: Flask, context: None, begun: bool
+) -> None:
+    if begun:
+        db.session.connection()
+    with pytest.raises(OperationalError):
+        direct.rows("SELECT pg_terminate_backend(pg_backend_pid()), %s::text", ("x",))
+    db.session.rollback()
+    assert direct.rows("SELECT %s::text", ("alive",)) == [("alive",)]
 
 
 def test_equal_work_is_an_equal_statement_whatever_comes_first(api: Api, statements: list[str]) -> None:

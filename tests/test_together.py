@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID
 from models.orders import Order, insert_order
-from models.together import ALONE, GROUP_MAX, Alone, Together
+from models.together import ALONE, GROUP_MAX, Alone, Together, _Place
 from routes.payments import begin
 from tests.conftest import Api, drain_all, found, made, refused, temporary_folder
 from tests.processes import Running, gateway, wait_until
@@ -235,6 +235,52 @@ def test_nothing_is_done_again_if_the_database_was_lost(app: Flask, submit: Subm
         with pytest.raises(OperationalError):
             each.result()
     assert acts.alone == []
+
+
+class Stopped(BaseException):
+    """As a greenlet is stopped."""
+
+
+def test_whoever_is_stopped_leaves_the_others_their_turn(
+    app: Flask, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one stops as it leads, the second one as it is called to lead."""
+
+    def outcome(names: Sequence[str]) -> Sequence[str]:
+        if names[0] == "0":
+            raise Stopped
+        return names
+
+    def wait(place: _Place[str, str]) -> None:
+        really_wait(place)
+        if place.wish == "1":
+            raise Stopped
+
+    really_wait = _Place.wait
+    monkeypatch.setattr(_Place, "wait", wait)
+    acts = Acts(app, outcome)
+    first, second, *others = acted(acts, submit, 4)
+    for each in (first, second):
+        with pytest.raises(Stopped):
+            each.result()
+    assert [each.result() for each in others] == ["2", "3"]
+    assert acts("once more") == "once more"
+
+
+def test_a_leader_that_is_stopped_leaves_its_group_an_error(app: Flask, submit: Submit) -> None:
+    def outcome(names: Sequence[str]) -> Sequence[str]:
+        if "1" in names:
+            raise Stopped
+        return names
+
+    acts = Acts(app, outcome)
+    first, leader, follower = acted(acts, submit, 3)
+    assert first.result() == "0"
+    with pytest.raises(Stopped):
+        leader.result()
+    with pytest.raises(RuntimeError, match="stopped"):
+        follower.result()
+    assert acts("once more") == "once more"
 
 
 def test_within_a_transaction_it_is_part_of_that(app: Flask) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs import wake as wakes
 from jobs.acquirers import Approved, Declined
 from jobs.clock import CLOCK_LOCK, PATIENCE_S, Clock
+from jobs.crew import Crew
 from jobs.payments import PAYMENTS, PaymentTask
 from jobs.posting import Post
 from jobs.wake import GatewayJob, fast_redis, rq_queue, wake
@@ -80,6 +81,25 @@ def test_what_is_not_due_yet_is_not_claimed(api: Api, context: None) -> None:
     db.session.commit()
     assert not PAYMENTS.has_due()
     assert PAYMENTS._claim(10) == []
+
+
+def test_a_drain_that_is_interrupted_leaves_its_worker_able_to_claim(
+    api: Api, context: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RQ does that to a job whose process slept for long."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    api.endpoint("http://127.0.0.1:1/")
+    api.upi(api.order()["id"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Crew, "act", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            WEBHOOKS.drain()
+    assert WEBHOOKS._running == set()
+    expire_leases("webhook_deliveries")
+    assert WEBHOOKS.drain() == 1
 
 
 # --- settling ------------------------------------------------------------------------------------

@@ -22,12 +22,12 @@ FROM payments p WHERE p.order_id = o.id AND p.id = ANY (:ids::text[]);
 INSERT INTO acquirer_answers (payment_id, operation, looked_up, answer, reference)
 SELECT id, 'authorize', false, 'approved', acquirer_reference FROM payments WHERE id = ANY (:ids::text[]);
 INSERT INTO ledger_entries (id, posting_id, merchant_id, kind, account, amount, currency, payment_id)
-SELECT 'led_' || left(md5(account || id), 16), 'post_' || left(md5(id), 16), merchant_id, 'capture', account,
+SELECT 'led_' || substr(id, 5, 5) || left(md5(account || id), 11), 'post_' || substr(id, 5, 5) || left(md5(id), 11), merchant_id, 'capture', account,
     sign * amount, currency, id
 FROM payments CROSS JOIN (VALUES ('acquirer', 1), ('merchant', -1)) AS sides (account, sign)
 WHERE id = ANY (:ids::text[]);
 INSERT INTO events (id, merchant_id, type, order_id, payment_id, payload, deliveries)
-SELECT 'evt_' || left(md5(kind || id), 16), merchant_id, kind, order_id,
+SELECT 'evt_' || substr(id, 5, 5) || left(md5(kind || id), 11), merchant_id, kind, order_id,
     CASE WHEN kind <> 'order.paid' THEN id END,
     '{"id":"evt_","event":"' || kind || '","data":{"payment":"' || repeat('x', 700) || '"}}', 0
 FROM payments CROSS JOIN (VALUES ('payment.success'), ('payment.captured'), ('order.paid')) AS kinds (kind)
