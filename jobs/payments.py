@@ -24,7 +24,7 @@ from jobs.acquirers import (
     get_acquirer,
     is_instant,
 )
-from jobs.work import Work, backoff_s
+from jobs.work import ASK_AGAIN_S, Work, backoff_s
 from models.base import now
 from models.merchants import Merchant
 from models.orders import Order
@@ -98,7 +98,7 @@ class PaymentWork(Work[PaymentTask, Result]):
             case NeedsAction() | NotFound(), _ if row.status == "requires_action":
                 row.stay_unknown(backoff_s(row.tries))  # its time is over, and the acquirer still waits
             case NotFound(), _:
-                row.stay_unknown(backoff_s(row.tries), ask_again=True)
+                row.stay_unknown(ASK_AGAIN_S, ask_again=True)
             case NeedsAction(expires_in_s, upi_link), _:
                 row.require_action(expires_in_s, upi_link)
             case Approved(reference=reference, vpa=vpa), "authorize":

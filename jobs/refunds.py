@@ -22,7 +22,7 @@ from jobs.acquirers import (
     is_instant,
 )
 from jobs.payments import app_acquirer
-from jobs.work import Work, backoff_s
+from jobs.work import ASK_AGAIN_S, Work, backoff_s
 from models.base import db, now
 from models.payments import Payment
 from models.refunds import Refund
@@ -86,7 +86,7 @@ class RefundWork(Work[RefundTask, Result]):
             case Declined(_, reason, _):
                 row.fail(payment, reason)
             case NotFound() if row.status == "pending":
-                row.stay_unknown(backoff_s(row.tries), ask_again=True)
+                row.stay_unknown(ASK_AGAIN_S, ask_again=True)
             case Unknown() | NotFound():
                 row.stay_unknown(backoff_s(row.tries))
             case NeedsAction():

@@ -40,6 +40,7 @@ PATIENCE_S = 0.25  # acts slower than this settle by themselves and hold nobody 
 BUDGET_S = 0.5  # a job goes on that long while there is more, then the next queue has its turn
 LATE_SETTLES = 4  # at once in one process: each takes a database connection
 POSTPONE_MAX_S = 300  # a row that breaks us is tried again, ever more rarely
+ASK_AGAIN_S = 1.0  # after "never heard of it": that is an answer, and whoever gives it can be asked
 LOOK_UP_MAX_S = 300  # an answer may stay out for days, and each look-up of it leaves a row (acquirer_answers)
 
 DUE = "now() - make_interval(secs => :late_s)"  # in due_sql: due for so long; 0 = due now

@@ -15,7 +15,7 @@ from sqlalchemy import func, text, update
 from sqlalchemy.exc import DBAPIError
 
 from jobs import wake as wakes
-from jobs.acquirers import Approved, Declined
+from jobs.acquirers import Approved, Declined, NotFound, Unknown
 from jobs.clock import CLOCK_LOCK, PATIENCE_S, Clock
 from jobs.crew import Crew
 from jobs.payments import PAYMENTS, PaymentTask
@@ -116,6 +116,24 @@ def test_a_zombie_changes_nothing(api: Api, context: None) -> None:
     assert api.payment(payment_id)["status"] == "success"
     PAYMENTS._settle([(zombie, Declined("PAYMENT_DECLINED", "card_declined", "No."))])
     assert api.payment(payment_id)["status"] == "success"
+
+
+def test_what_the_acquirer_never_heard_of_is_asked_again_at_once_and_no_answer_ever_more_rarely(
+    api: Api, context: None
+) -> None:
+    payment_id = api.upi(api.order()["id"])["id"]
+    waits = []
+    for outcome in (Unknown(), NotFound()):
+        db.session.execute(text("UPDATE payments SET tries = 7, due_at = now()"))
+        db.session.commit()
+        (task,) = PAYMENTS._claim(10)
+        PAYMENTS._settle([(task, outcome)])
+        payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+        waits.append(db.session.scalar(text("SELECT due_at - now() FROM payments")).total_seconds())
+        assert payment.ask_again == isinstance(outcome, NotFound)
+    unknown_s, not_found_s = waits
+    assert unknown_s > 120
+    assert not_found_s <= 1
 
 
 def test_settling_twice_posts_once(api: Api, context: None) -> None:

@@ -69,7 +69,11 @@ def test_an_acquirer_that_is_late_answers_twice_or_never(
     silent[0], shop.plain = False, False
     with shop.open(rate=20, purchases=PURCHASES):  # with refunds, captures and voids
         pass
-    bank.bank.fate = lambda _ask, _looked_up: ANSWER
+    bank.bank.fate, bank.latency_s, bank.times = (
+        lambda _ask, _looked_up: ANSWER,
+        lambda _ask: 0.02,
+        lambda _ask: 1,
+    )
     since = time.monotonic()
     conclude(
         11,
