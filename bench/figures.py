@@ -120,7 +120,7 @@ FIGURES = (
     Figure("pgbench_order", "pgbench: the INSERT of an order", "/s"),
     Figure("order", "create order", "/s", "pgbench_order", PGBENCH),
     Figure("order", "create order", "/s", "bare", BARE),
-    Figure("order_keyed", "create order, under an Idempotency-Key", "/s", "bare", BARE),
+    Figure("order_keyed", "create order, with a key", "/s", "bare", BARE),
     Figure("payment", "create payment", "/s", "pgbench_order", "pgbench: the INSERT of an order"),
     Figure("payment", "create payment", "/s", "pgbench_payment", PGBENCH),
     Figure("get", "get payment", "/s", "pgbench_get", PGBENCH),
