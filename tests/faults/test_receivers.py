@@ -25,6 +25,7 @@ BUSY_MAX_S = 15
 MEMORY_MAX_MB = 20
 LATE_S = 12  # two seconds after our patience
 ATTEMPTS = 3
+POSTS_MAX = 2  # an attempt: what is reset on a connection that was kept is posted once more on a new one
 BOMB = gzip.compress(b"\0" * (200 * 2**20))  # 200 MB, in 200 KB
 
 
@@ -121,7 +122,7 @@ def test_hostile_receivers(listener: Receiver, seed: int) -> None:
             gateway.change("UPDATE webhook_endpoints SET slow = false")
             for kind, receiver in receivers.items():
                 receiver.received.clear()
-                receiver.answers = [KINDS[kind][0]] * (EACH * ATTEMPTS)
+                receiver.answers = [KINDS[kind][0]] * (EACH * ATTEMPTS * POSTS_MAX)
             ((at,),) = gateway.query("SELECT now()")
             send("test")
         growth_mb, since = 0.0, time.monotonic()
@@ -144,7 +145,10 @@ def test_hostile_receivers(listener: Receiver, seed: int) -> None:
             accepts = KINDS[kind][1]
             assert outcome == [("success", 1, EACH) if accepts else ("failed", ATTEMPTS, EACH)], kind
             times = Counter(received.headers["webhook-id"] for received in receiver.received)
-            assert set(times.values()) == {1 if accepts else ATTEMPTS}
+            expected = {1} if accepts else {ATTEMPTS}
+            if kind == "reset":
+                expected.add(ATTEMPTS + 1)  # the first one was over a kept connection
+            assert set(times.values()) <= expected
         ((well_s,),) = gateway.query(
             "SELECT percentile_cont(0.99) WITHIN GROUP "
             "(ORDER BY extract(epoch FROM last_attempt_at - created_at)) "
