@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
-FEW = 6
+FEW = 6  # begin: while one waits for an answer others send theirs; more would only want the lock
 MOMENT_S = 0.01  # an act that takes longer waits for something
 
 Task = TypeVar("Task")

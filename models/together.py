@@ -20,7 +20,7 @@ from models.green import give_way
 
 log = logging.getLogger(__name__)
 
-GROUP_MAX = 64
+GROUP_MAX = 64  # whoever came first is answered before a crowd is done
 
 Wish = TypeVar("Wish")
 Done = TypeVar("Done")
@@ -141,8 +141,8 @@ class _Line(Generic[Wish, Done]):
             group = self._places[:GROUP_MAX]
             outcomes = do_group([place.wish for place in group])
         finally:
+            stopped = RuntimeError("the leader was stopped")
             for number, place in enumerate(group):
-                stopped = RuntimeError("the leader was stopped")
                 place.outcome = outcomes[number] if number < len(outcomes) else stopped
             with self._lock:
                 del self._places[: len(group)]

@@ -153,8 +153,7 @@ class Blueprint(SmorestBlueprint):
                     if location == "query":
                         given = reader.load(request.args)
                     else:
-                        asked = request._get_current_object()  # type: ignore[attr-defined]
-                        given = reader.load(asked.get_json() if asked.get_data() else {})
+                        given = reader.load(request.get_json() if request.get_data() else {})
                 except ValidationError as error:
                     path, text = _first(error.messages)
                     raise bad_request(f"{path}: {text}" if path else text, field=path or None) from None
@@ -179,7 +178,7 @@ class Blueprint(SmorestBlueprint):
                 if isinstance(result, tuple):
                     result, status = result
                 text = dumps(result if writer is None else writer.dump(result))
-                return Response(text, status, content_type="application/json")
+                return Response(text + "\n", status, content_type="application/json")
 
             wrapper._apidoc = documented(view)._apidoc  # type: ignore[attr-defined]
             return cast(View, wrapper)

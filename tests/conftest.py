@@ -354,15 +354,25 @@ def statements(app: Flask) -> Iterator[list[str]]:
                 sent.append(words)
             super().execute(query, values)
 
+    with cursors(app, Cursor):
+        yield sent
+
+
+@contextmanager
+def cursors(app: Flask, factory: type[psycopg2.extensions.cursor]) -> Iterator[None]:
+    """Within it, every statement of the app goes through such a cursor, whoever sends it."""
+
     def watch(connection: Any, *_: Any) -> None:
-        connection.cursor_factory = Cursor
+        connection.cursor_factory = factory
 
     with app.app_context():
         engine = db.engine
     event.listen(engine, "checkout", watch)
-    yield sent
-    event.remove(engine, "checkout", watch)
-    engine.dispose()
+    try:
+        yield
+    finally:
+        event.remove(engine, "checkout", watch)
+        engine.dispose()
 
 
 @pytest.fixture

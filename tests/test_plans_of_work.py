@@ -9,7 +9,6 @@ from typing import Any
 import psycopg2.extensions
 import pytest
 from flask import Flask
-from sqlalchemy import event
 
 from app import create_app
 from bench import rows
@@ -17,7 +16,7 @@ from jobs.clock import Clock, sweep
 from jobs.payments import PAYMENTS
 from jobs.webhooks import WEBHOOKS
 from models.base import db
-from tests.conftest import Api, another_database, found, made, settings_of
+from tests.conftest import Api, another_database, cursors, found, made, settings_of
 
 PAST = 100_000  # payments
 GROWN = "payments|orders|events|ledger_entries|acquirer_answers|webhook_deliveries|webhook_attempts"
@@ -54,22 +53,14 @@ def scans(grown: Flask) -> Iterator[Callable[[], list[str]]]:
                 planned.append((words, "\n".join(line for (line,) in self.fetchall())))
             super().execute(query, values)
 
-    def watch(connection: Any, *_: Any) -> None:
-        connection.cursor_factory = Cursor
-
-    with grown.app_context():
-        engine = db.engine
-    event.listen(engine, "checkout", watch)
-
     def scans() -> list[str]:
         assert planned
         found = [f"{words}\n{plan}" for words, plan in planned if SCAN.search(plan)]
         planned.clear()
         return found
 
-    yield scans
-    event.remove(engine, "checkout", watch)
-    engine.dispose()
+    with cursors(grown, Cursor):
+        yield scans
 
 
 @pytest.fixture
