@@ -16,6 +16,7 @@ from config import ConfigError, Settings, load
 from jobs.payments import app_acquirer
 from models.base import db
 from models.context import core_app, prepare_database
+from models.sealed import check_readable
 from models.seed import seed_test_merchant
 from routes import BLUEPRINTS, dashboard, inbox, metrics, pages, reference, rq, simulate, simulator
 from routes.auth import cookie_name
@@ -38,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(OPENAPI_CONFIG, MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
     with app.app_context():
         prepare_database()
+        check_readable()
         if settings.test_endpoints:
             seed_test_merchant()
         app_acquirer()

@@ -5,11 +5,13 @@ A wrong or missing setting raises `ConfigError`, whose text names the setting.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import limits
 from environs import Env, EnvError, EnvValidationError, validate
@@ -20,7 +22,13 @@ ROOT = Path(__file__).parent
 
 LOCAL_SECRET_KEY = "local-development-only-secret-key"  # noqa: S105 (refused in production)
 MIN_SECRET_KEY_LENGTH = 32  # characters; every key of the gateway is derived from it
+MIN_VARIETY = 8  # different characters of it: a random hexadecimal key of that length has 10 and more
+WEAK_PASSWORDS = ("gateway", "postgres", "password", "payment_gateway", "secret")  # the first is our default
 MIN_TOKEN_LENGTH = 16  # characters: beyond guessing, if it is random
+
+# Several rates make the pause of who goes on grow: a minute, then an hour, then a day.
+RATE_LIMIT_PER_CARD = "5 per minute; 10 per hour; 15 per day"
+LOCAL_RATE_LIMIT_PER_CARD = "120 per minute"  # there the same few test numbers pay for everything
 
 SIMULATOR = "simulator"  # the acquirer that moves nothing
 MAX_PROCESSING_DELAY_MS = 3_600_000  # an hour: longer than any patience for a simulated bank
@@ -51,6 +59,7 @@ class Settings:
     redis_url: str | None
     service_wait_s: int
     secret_key: str
+    secret_key_fallbacks: tuple[str, ...]
     web_workers: int
     web_connections: int
     worker_processes: int
@@ -69,12 +78,21 @@ class Settings:
     trusted_proxies: int
     public_rate_limit_per_address: str
     public_rate_limit_per_order: str
+    public_rate_limit_per_card: str
+    rate_limit_per_api_key: str
     log_level: str
+    log_format: str
+    request_log: bool
     metrics_token: str | None
 
     @property
     def local(self) -> bool:
         return self.app_env == "local"
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """What secrets may have been written under, the present one first."""
+        return (self.secret_key, *self.secret_key_fallbacks)
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -125,6 +143,7 @@ def load(*, dotenv: bool = True) -> Settings:
         redis_url=_optional(env, "REDIS_URL", redis),
         service_wait_s=env.int("SERVICE_WAIT_S", 30, validate=validate.Range(min=0, max=3600)),
         secret_key=env.str("SECRET_KEY", LOCAL_SECRET_KEY if local else ""),
+        secret_key_fallbacks=tuple(filter(None, env.list("SECRET_KEY_FALLBACKS", []))),
         web_workers=env.int("WEB_WORKERS", 2, validate=validate.Range(min=1, max=64)),
         web_connections=env.int("WEB_CONNECTIONS", 8, validate=validate.Range(min=1, max=256)),
         worker_processes=env.int("WORKER_PROCESSES", 2, validate=validate.Range(min=1, max=64)),
@@ -154,14 +173,26 @@ def load(*, dotenv: bool = True) -> Settings:
         inbox_url=_address(env, "INBOX_URL", f"http://localhost:{port}"),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
         public_rate_limit_per_address=env.str(
-            "PUBLIC_RATE_LIMIT_PER_ADDRESS", "120 per minute", validate=_is_rate_limit
+            "PUBLIC_RATE_LIMIT_PER_ADDRESS",
+            "120 per minute; 1200 per hour; 6000 per day",
+            validate=_is_rate_limit,
         ),
         public_rate_limit_per_order=env.str(
-            "PUBLIC_RATE_LIMIT_PER_ORDER", "20 per minute", validate=_is_rate_limit
+            "PUBLIC_RATE_LIMIT_PER_ORDER", "20 per minute; 60 per hour", validate=_is_rate_limit
         ),
+        public_rate_limit_per_card=env.str(
+            "PUBLIC_RATE_LIMIT_PER_CARD",
+            LOCAL_RATE_LIMIT_PER_CARD if local else RATE_LIMIT_PER_CARD,
+            validate=_is_rate_limit,
+        ),
+        rate_limit_per_api_key=env.str("RATE_LIMIT_PER_API_KEY", "30000 per minute", validate=_is_rate_limit),
         log_level=env.str(
             "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
         ),
+        log_format=env.str(
+            "LOG_FORMAT", "text" if local else "json", validate=validate.OneOf(["text", "json"])
+        ),
+        request_log=env.bool("REQUEST_LOG", not local),
         metrics_token=_optional(env, "METRICS_TOKEN", token),
     )
     try:
@@ -210,7 +241,9 @@ def _is_rate_limit(text: str) -> None:
     try:
         limits.parse_many(text)
     except ValueError:
-        raise validate.ValidationError("Must be a rate, like 120 per minute.") from None
+        raise validate.ValidationError(
+            "Must be a rate, like 120 per minute, or several: 5 per minute; 10 per hour."
+        ) from None
 
 
 def _retry_schedule(env: Env) -> tuple[int, ...]:
@@ -237,13 +270,21 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError("PORT, DASHBOARD_PORT and CHECKOUT_PORT: Must be three different ports.")
     if settings.local:
         return
-    if settings.secret_key in ("", LOCAL_SECRET_KEY) or len(settings.secret_key) < MIN_SECRET_KEY_LENGTH:
-        raise ConfigError(
-            f"SECRET_KEY: Must be a secret of at least {MIN_SECRET_KEY_LENGTH} characters in production."
-        )
+    names = ("SECRET_KEY", *["SECRET_KEY_FALLBACKS"] * len(settings.secret_key_fallbacks))
+    for name, key in zip(names, settings.secret_keys, strict=True):
+        if key == LOCAL_SECRET_KEY or len(key) < MIN_SECRET_KEY_LENGTH or len(set(key)) < MIN_VARIETY:
+            text = f"Must be a random secret of at least {MIN_SECRET_KEY_LENGTH} characters in production."
+            raise ConfigError(f"{name}: {text}")
     for name, value in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
         if not value:
             raise ConfigError(f"{name}: Must be set in production.")
+    for name, url in (("DASHBOARD_URL", settings.dashboard_url), ("CHECKOUT_URL", settings.checkout_url)):
+        if not url.startswith("https://"):
+            raise ConfigError(f"{name}: Must be an https:// address in production.")
+    password = urlsplit(settings.database_url or "").password or os.environ.get("PGPASSWORD")
+    if password in WEAK_PASSWORDS:
+        text = "Has a well-known password; set another in production (POSTGRES_PASSWORD for the containers)."
+        raise ConfigError(f"DATABASE_URL: {text}")
     if settings.test_endpoints:
         raise ConfigError("TEST_ENDPOINTS: Must be false in production.")
     if settings.test_mode:

@@ -9,7 +9,6 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc
-import os
 
 import logs
 from config import ConfigError, load
@@ -20,7 +19,7 @@ try:
 except ConfigError as error:
     raise SystemExit(f"error: {error}") from None
 
-logs.set_up(_settings.log_level)
+logs.set_up(_settings.log_level, _settings.log_format)
 wait_for_postgres()
 wsgi_app = "app:web_app()"
 preload_app = True  # made once, before the fork: one check of the database, one copy in memory
@@ -37,8 +36,6 @@ limit_request_fields = 64
 control_socket_disable = True  # its place is the home folder, which two copies would share
 logger_class = "logs.GunicornLogger"  # the standard one quotes what it could not read: a card, perhaps
 loglevel = _settings.log_level.lower()
-accesslog = os.environ.get("ACCESS_LOG") or None
-access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms %({x-request-id}o)s'  # no query, no body
 
 COLLECT_AFTER = 20_000  # objects: those of many requests; a usual one leaves nothing to the collector
 

@@ -1,15 +1,21 @@
-"""Logging, without what must never be logged: card numbers and security codes are masked in every line.
+"""Logging, as text or as one JSON object a line, which names the request or job that it is about.
 
-Nothing of ours logs a card. But an exception's text, or a web server that quotes the bytes it could not
-understand, may hold what a client sent.
+Without what must never be logged: card numbers and security codes are masked in every line. Nothing of ours
+logs a card. But an exception's text, or a web server that quotes the bytes it could not understand, may hold
+what a client sent.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime
+from typing import Any
 
+from flask import g, has_request_context
 from gunicorn.glogging import Logger as GunicornBaseLogger
+from pythonjsonlogger.orjson import OrjsonFormatter
+from rq import get_current_job
 
 from models.luhn import luhn
 
@@ -40,27 +46,60 @@ def _mask_card(match: re.Match[str]) -> str:
     return match[0]
 
 
-class ScrubbingFormatter(logging.Formatter):
-    """Masks the whole line, traceback and all."""
+class TextFormatter(logging.Formatter):
+    """For people. Masks the whole line, traceback and all."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
         return scrub(super().format(record))
 
 
-def set_up(level: str) -> None:
+class JsonFormatter(OrjsonFormatter):
+    """For machines: `time`, `level`, `logger`, `message`, `exc_info`, and the ids of what it is about."""
+
+    def __init__(self) -> None:
+        names = {"asctime": "time", "levelname": "level", "name": "logger"}
+        super().__init__(["asctime", "levelname", "name", "message"], rename_fields=names)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        told = super().process_log_record(log_data) | about()
+        return {name: scrub(value) if isinstance(value, str) else value for name, value in told.items()}
+
+
+def about() -> dict[str, Any]:
+    """The ids of the request or the job that goes on."""
+    if has_request_context():
+        ids = {"request_id": g.get("request_id"), "merchant_id": g.get("merchant_id")} | g.get("ids", {})
+        return {name: value for name, value in ids.items() if value is not None}
+    job = get_current_job()
+    return {"job_id": job.id} if job else {}
+
+
+def add(**ids: str) -> None:
+    """Name what the request turned out to be about, in every line that follows."""
+    g.setdefault("ids", {}).update(ids)
+
+
+def set_up(level: str, form: str) -> None:
     """One handler for everything, to stderr."""
     handler = logging.StreamHandler()
-    handler.setFormatter(ScrubbingFormatter(FORMAT))
+    handler.setFormatter(formatter := JsonFormatter() if form == "json" else TextFormatter())
+    GunicornLogger.formatter = formatter
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("rq").setLevel(logging.WARNING)
 
 
 class GunicornLogger(GunicornBaseLogger):
-    """The web server's logger, with the same mask."""
+    """The web server's own words, in the same form."""
+
+    formatter: logging.Formatter = TextFormatter()
 
     def setup(self, cfg: object) -> None:
         super().setup(cfg)
-        for logger in (self.error_log, self.access_log):
-            for handler in logger.handlers:
-                form = handler.formatter
-                handler.setFormatter(ScrubbingFormatter(form._fmt if form else FORMAT, form and form.datefmt))
+        for handler in self.error_log.handlers:
+            handler.setFormatter(self.formatter)

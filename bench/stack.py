@@ -22,7 +22,7 @@ from config import ROOT
 from tests.processes import Running, environ_of, gateway, wait_until
 
 STOP_S = 20
-QUIET = {"ACCESS_LOG": "", "LOG_LEVEL": "WARNING", "PROCESSING_DELAY_MS": "0-0"}
+QUIET = {"REQUEST_LOG": "false", "LOG_LEVEL": "WARNING", "PROCESSING_DELAY_MS": "0-0"}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def main() -> int:
     """Print the ratios; exit code 1 if one is beyond the limit."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
         running = stack.enter_context(
-            gateway(Path(folder) / "data", ACCESS_LOG="", LOG_LEVEL="WARNING", PROCESSING_DELAY_MS="0-0")
+            gateway(
+                Path(folder) / "data", REQUEST_LOG="false", LOG_LEVEL="WARNING", PROCESSING_DELAY_MS="0-0"
+            )
         )
         app = app_of(running)
         fast = endpoint(running, stack.enter_context(running_receiver()))

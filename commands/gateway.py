@@ -34,6 +34,8 @@ def gateway() -> Iterator[Settings]:
             yield settings
         except Refused as error:
             raise click.ClickException(error.description) from None
+        except ConfigError as error:  # what the database shows to be wrong
+            raise click.ClickException(str(error)) from None
         except DBAPIError as error:
             raise click.ClickException(f"DATABASE_URL: {in_a_line(error)}") from None
 

@@ -27,6 +27,7 @@ from uuid import UUID, uuid4
 from flask import Flask, current_app
 from sqlalchemy import Row, func, select, text
 
+from config import settings
 from jobs.crew import Crew
 from jobs.wake import wake, wake_soon, woken
 from models.base import db, now, take_due
@@ -276,7 +277,10 @@ class Work(ABC, Generic[TaskData, Outcome]):
                 self._postpone(row, outcome.error)
             else:
                 self.settle(row, task.data, outcome)
+        about = {"merchant_ids": sorted({row.merchant_id for row in rows.values()}), "ids": sorted(rows)}
         commit()
+        if settings.request_log:
+            log.info("%s: settled %d", self.queue, len(rows), extra=about)
 
     def _postpone(self, row: Any, error: Exception) -> None:
         row.work_error, row.claim_id = type(error).__name__, None

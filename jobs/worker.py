@@ -64,7 +64,7 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    logs.set_up(settings.log_level)
+    logs.set_up(settings.log_level, settings.log_format)
     return Supervisor(settings).run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -55,8 +56,10 @@ class IdempotencyKey(Model):
     expires_at: Mapped[datetime]
 
     @classmethod
-    def claim(cls, scope: str, key: str, fingerprint: bytes) -> Answer | None:
+    def claim(cls, scope: str, key: str, fingerprints: Collection[bytes]) -> Answer | None:
         """The stored answer if this request was answered before, None if it is ours to answer.
+
+        `fingerprints` are all that the request may have been kept under.
 
         Raises:
             Refused: CONFLICT_ERROR while the first request still runs; IDEMPOTENCY_ERROR if the key
@@ -71,7 +74,7 @@ class IdempotencyKey(Model):
         if stored is None:
             return None
         of, status, sealed_body = stored
-        if bytes(of) != fingerprint:
+        if bytes(of) not in fingerprints:
             raise Refused("IDEMPOTENCY_ERROR", "This Idempotency-Key was used for a different request.")
         return None if status is None else Answer(status, vault.unseal(bytes(sealed_body)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import secrets
 import threading
 from datetime import datetime, timedelta
@@ -19,6 +20,8 @@ from models.errors import Refused, bad_request
 from models.green import off_the_loop
 from models.merchants import Merchant
 from models.sessions import Session
+
+log = logging.getLogger(__name__)
 
 LENGTH_MIN = 12  # characters; with the throttle below, beyond guessing (NIST SP 800-63B asks for 8)
 LENGTH_MAX = 256  # hashing takes any length, but nobody types more
@@ -106,6 +109,10 @@ def log_in(email: str, password: str, address: str) -> Merchant:
     merchant = Merchant.by_email(email)
     right = _check(merchant, password, email.lower(), address)  # whoever it is, or is not
     if merchant is None or not right:
+        # A line, and no row of the audit log: that would take longer where there is such a merchant.
+        log.warning(
+            "signing in was refused", extra={"merchant_id": merchant and merchant.id, "address": address}
+        )
         raise Refused("AUTHENTICATION_ERROR", "The email or the password is wrong.")
     return merchant
 

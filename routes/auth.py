@@ -17,6 +17,7 @@ from models.api_keys import ApiKey
 from models.errors import Refused
 from models.merchants import Merchant
 from models.sessions import Session, is_csrf_token
+from routes.limits import count_key
 
 View = TypeVar("View", bound=Callable[..., Any])
 MAX_CREDENTIAL_LENGTH = 256
@@ -73,6 +74,7 @@ def _sign_in_by_key() -> None:
     merchant_id = ApiKey.authenticate(key_id, secret) if key_id and secret else None
     if merchant_id is None:
         raise Refused("AUTHENTICATION_ERROR", "The API key or secret is missing or wrong.")
+    count_key(key_id)
     g.merchant_id, g.actor, g.is_operator = merchant_id, key_id, False
 
 

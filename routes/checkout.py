@@ -14,7 +14,7 @@ from models.checkout import Checkout, CheckoutSchema
 from models.errors import conflict
 from models.payments import Payment, PublicPaymentSchema
 from routes.fields import Blueprint, Body, Color, Text
-from routes.limits import limited_by_address, limited_by_address_and_order
+from routes.limits import limited_as_card_testing, limited_by_address
 from routes.payments import NewPayment, begin_payment, processing_delay_ms
 from routes.writes import writes
 
@@ -52,7 +52,7 @@ def get_public_order(args, order_id):
 
 @blp.post("/payments/public")
 @blp.doc(security=[])
-@limited_by_address_and_order
+@limited_as_card_testing
 @writes
 @blp.arguments(NewPayment)
 @blp.response(201, PublicPaymentSchema)

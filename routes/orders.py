@@ -6,6 +6,7 @@ from flask import g
 from marshmallow import ValidationError, fields, validate
 from sqlalchemy import select
 
+import logs
 from models.money import AMOUNT_MIN_MINOR
 from models.orders import METHODS, Order, OrderSchema
 from models.payments import Payment, PaymentSchema
@@ -75,7 +76,9 @@ class OrderQuery(PageQuery):
 @blp.response(201, OrderSchema)
 def create_order(body):
     """Create an order."""
-    return Order.json_of(Order.create(g.merchant_id, **body))
+    order = Order.create(g.merchant_id, **body)
+    logs.add(order_id=order["id"])
+    return Order.json_of(order)
 
 
 @blp.get("/orders")

@@ -12,6 +12,7 @@ from flask import g
 from marshmallow import Schema, fields, validate
 from sqlalchemy import Select, select
 
+import logs
 from config import settings
 from jobs.payments import PAYMENTS, app_acquirer
 from jobs.work import commit
@@ -135,7 +136,9 @@ def begin_payment(body: dict[str, Any], merchant_id: str | None) -> Payment:
         # A code or a link is there at once: the bank takes its time over the answer.
         "delay_ms": 0 if flow in ("qr", "intent") and not settings.test_mode else processing_delay_ms(),
     }
-    return begin(Wish(body["order_id"], merchant_id, facts))
+    payment = begin(Wish(body["order_id"], merchant_id, facts))
+    logs.add(order_id=payment.order_id, payment_id=payment.id)
+    return payment
 
 
 def _begin_one(wish: Wish) -> Payment:

@@ -6,6 +6,7 @@ from flask import g
 from marshmallow import validate
 from sqlalchemy import select
 
+import logs
 from models.payments import Payment
 from models.refunds import TRANSITIONS, Refund, RefundSchema
 from models.search import refunds_like
@@ -45,6 +46,7 @@ def create_refund(body, payment_id):
         payment, amount=body.get("amount"), reason=body.get("reason"), delay_ms=processing_delay_ms()
     )
     note("refund.requested", refund.id, amount=refund.amount)
+    logs.add(refund_id=refund.id)
     return refund
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import secrets
+import time
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -23,6 +25,8 @@ from werkzeug.exceptions import (
 from werkzeug.utils import cached_property
 
 from models.errors import bad_request
+
+log = logging.getLogger(__name__)
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 API_PREFIX = "/api/v1"
@@ -91,6 +95,8 @@ def register_request_hooks(app: Flask) -> None:
     app.ensure_sync = _as_it_is  # type: ignore[assignment, method-assign]
     app.before_request(_identify)
     app.before_request(_check_media_types)
+    if app.config["GATEWAY"].request_log:
+        app.after_request(_log_request)  # the last to be called: of them, Flask begins with the last
     app.after_request(_name_request)
 
 
@@ -125,6 +131,7 @@ def _refuse_constant(name: str) -> None:
 def _identify() -> None:
     asked = _the_request()
     offered = asked.environ.get("HTTP_X_REQUEST_ID", "")
+    g.began_s = time.perf_counter()
     g.request_id = offered if REQUEST_ID_PATTERN.fullmatch(offered) else "req_" + secrets.token_hex(8)
 
 
@@ -161,6 +168,21 @@ def _name_request(response: Response) -> Response:
         headers.add("X-Content-Type-Options", "nosniff")
     if "Cache-Control" not in headers and request.path.startswith(API_PREFIX):
         headers.add("Cache-Control", "no-store")
+    return response
+
+
+def _log_request(response: Response) -> Response:
+    """One line a request: by its route, never its address or query, which are the caller's to fill."""
+    asked = _the_request()
+    ids = {name: str(value) for name, value in (asked.view_args or {}).items() if name.endswith("_id")}
+    facts = {
+        "method": asked.method,
+        "route": asked.url_rule.rule if asked.url_rule else None,
+        "status": response.status_code,
+        "duration_ms": round((time.perf_counter() - g.began_s) * 1000, 1),
+        "address": asked.remote_addr,
+    }
+    log.info("%(method)s %(route)s %(status)d %(duration_ms).1f ms", facts, extra=facts | ids)
     return response
 
 

@@ -33,8 +33,9 @@ def writes(view: View) -> View:
             response = view(*args, **kwargs)
             work.commit()
             return response
-        g.idempotency = claimed = (_scope(), key, _fingerprint())
-        stored = IdempotencyKey.claim(*claimed)
+        scope, fingerprints = _scope(), _fingerprints()
+        stored = IdempotencyKey.claim(scope, key, fingerprints)
+        g.idempotency = claimed = (scope, key, fingerprints[0])
         if stored is not None:
             return _replay(stored)
         response = current_app.make_response(view(*args, **kwargs))
@@ -73,14 +74,17 @@ def _scope() -> str:
     return f"public:{str(of)[:64]!a}"
 
 
-def _fingerprint() -> bytes:
-    """A keyed hash of what was asked; keyed, because the body may hold a card number."""
+def _fingerprints() -> tuple[bytes, ...]:
+    """Keyed hashes of what was asked: the one to keep, then those of SECRET_KEY's fallbacks.
+
+    Keyed, because the body may hold a card number.
+    """
     body = request.get_json(silent=True) if request.get_data() else None
     try:
         canonical = json.dumps([request.method, request.path, body], sort_keys=True)
     except RecursionError:
         raise bad_request("The body is nested too deeply.") from None
-    return vault.keyed_hash("idempotency fingerprint", canonical.encode())
+    return vault.keyed_hashes("idempotency fingerprint", canonical.encode())
 
 
 def _replay(stored: Answer) -> Response:

@@ -48,6 +48,15 @@ from tests.receiver import Receiver, running_receiver, served
 
 KEPT_TABLES = {"merchants", "api_keys"}
 
+# What a gateway needs, beside its servers, to start in production.
+PRODUCTION = {
+    "APP_ENV": "production",
+    "SECRET_KEY": "a-secret-of-quite-sufficient-length-0123456789",
+    "DASHBOARD_URL": "https://dashboard.example",
+    "CHECKOUT_URL": "https://pay.example",
+    "TEST_ENDPOINTS": "false",
+}
+
 OTHER_MERCHANT_ID = "mer_OtherMerchant001"
 OTHER_EMAIL = "other@example.com"
 OTHER_PASSWORD = "other-merchant-password"
@@ -128,10 +137,13 @@ def environ(servers: Servers) -> dict[str, str]:
     return {
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
+        "SECRET_KEY": PRODUCTION["SECRET_KEY"],
         "PROCESSING_DELAY_MS": "0-0",
         "UPI_SUCCESS_RATE": "1",
         "CARD_SUCCESS_RATE": "1",
         "PUBLIC_RATE_LIMIT_PER_ADDRESS": "10000 per minute",
+        "PUBLIC_RATE_LIMIT_PER_ORDER": "10000 per minute",
+        "PUBLIC_RATE_LIMIT_PER_CARD": "10000 per minute",
     }
 
 
@@ -154,7 +166,13 @@ def app(shared_app: Flask) -> Flask:
         db.session.execute(text("DELETE FROM merchants WHERE id <> :id"), {"id": TEST_MERCHANT_ID})
         db.session.commit()
         fast_redis().flushall()
-    for made_at_need in ("wake", "acquirer", "signed_in"):  # whatever the test before this one left there
+    for made_at_need in (
+        "wake",
+        "acquirer",
+        "signed_in",
+        "key_uses",
+        "rate_limits",
+    ):  # whatever the test before this one left there
         shared_app.extensions.pop(made_at_need, None)
     return shared_app
 

@@ -157,7 +157,7 @@ def environ_of(data_dir: Path, **settings: str) -> dict[str, str]:
         "PROCESSING_DELAY_MS": "0-0",
         "UPI_SUCCESS_RATE": "1",
         "CARD_SUCCESS_RATE": "1",
-        "ACCESS_LOG": "-",
+        "REQUEST_LOG": "true",
         "LOG_LEVEL": "DEBUG",
         **settings,
     }

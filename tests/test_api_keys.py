@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from models import vault
 from models.api_keys import LIVE_KEYS_MAX
 from models.merchants import TEST_API_KEY, TEST_API_SECRET, TEST_PASSWORD
 from tests.conftest import (
@@ -437,3 +440,18 @@ def test_another_merchants_key_is_not_found(api: Api, dashboard: Dashboard, othe
             client.get("/api_keys", starting_after="key_other"), 400, "BAD_REQUEST_ERROR", "starting_after"
         )
     assert found(other.get("/merchant"))["email"] == OTHER_EMAIL
+
+
+def test_an_unknown_key_is_checked_as_thoroughly_as_a_wrong_secret(app: Flask, api: Api) -> None:
+    """So that the time it takes does not tell them apart."""
+
+    def steps(key: str) -> tuple[int, int]:
+        with (
+            mock.patch.object(vault, "unseal", wraps=vault.unseal) as unseal,
+            mock.patch.object(hmac, "compare_digest", wraps=hmac.compare_digest) as compare,
+        ):
+            headers = {"X-Api-Key": key, "X-Api-Secret": "wrong"}
+            refused(app.test_client().get("/api/v1/balance", headers=headers), 401, "AUTHENTICATION_ERROR")
+        return unseal.call_count, compare.call_count
+
+    assert steps("key_unknown000000000") == steps(api.headers["X-Api-Key"]) == (1, 1)

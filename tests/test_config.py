@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from config import ConfigError, Settings
+from tests import conftest
 from tests.conftest import settings_of
 
-PRODUCTION = {
-    "APP_ENV": "production",
-    "SECRET_KEY": "a-secret-of-quite-sufficient-length-0123456789",
+PRODUCTION = conftest.PRODUCTION | {
     "DATABASE_URL": "postgresql://gateway@db/payment_gateway",
     "REDIS_URL": "redis://redis:6379/0",
 }
@@ -70,6 +69,15 @@ def test_production_has_no_test_endpoints_and_posts_to_public_addresses_only() -
         (PRODUCTION | {"SECRET_KEY": ""}, "SECRET_KEY"),
         (PRODUCTION | {"SECRET_KEY": "short"}, "SECRET_KEY"),
         (PRODUCTION | {"SECRET_KEY": "local-development-only-secret-key"}, "SECRET_KEY"),
+        (PRODUCTION | {"SECRET_KEY": "ab" * 16}, "SECRET_KEY"),
+        (PRODUCTION | {"SECRET_KEY_FALLBACKS": "short"}, "SECRET_KEY_FALLBACKS"),
+        (PRODUCTION | {"DASHBOARD_URL": "http://dashboard.example"}, "DASHBOARD_URL"),
+        (PRODUCTION | {"CHECKOUT_URL": ""}, "CHECKOUT_URL"),
+        (PRODUCTION | {"DATABASE_URL": "postgresql://gateway:gateway@db/payment_gateway"}, "DATABASE_URL"),
+        (PRODUCTION | {"PGPASSWORD": "gateway"}, "DATABASE_URL"),
+        ({"PUBLIC_RATE_LIMIT_PER_CARD": "5 per minute; often"}, "PUBLIC_RATE_LIMIT_PER_CARD"),
+        ({"RATE_LIMIT_PER_API_KEY": "0"}, "RATE_LIMIT_PER_API_KEY"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
         (PRODUCTION | {"DATABASE_URL": ""}, "DATABASE_URL"),
         (PRODUCTION | {"REDIS_URL": ""}, "REDIS_URL"),
         (PRODUCTION | {"TEST_ENDPOINTS": "true"}, "TEST_ENDPOINTS"),

@@ -20,6 +20,7 @@ from config import ROOT
 from models.base import db
 from models.merchants import TEST_EMAIL
 from tests.conftest import (
+    PRODUCTION,
     Api,
     Dashboard,
     another_database,
@@ -32,12 +33,6 @@ from tests.conftest import (
 from tests.test_passwords import changed, not_valid
 
 NAME, EMAIL, PASSWORD = "Asha's Books", "asha@example.com", "a-password-of-ashas"
-PRODUCTION = {
-    "APP_ENV": "production",
-    "SECRET_KEY": "a-secret-of-quite-sufficient-length-0123456789",
-    "TEST_ENDPOINTS": "false",
-    "DASHBOARD_URL": "https://dashboard.example/",
-}
 
 
 def create(

@@ -167,7 +167,9 @@ def web_processes(running: Running) -> list[psutil.Process]:
 @pytest.mark.parametrize("delay_ms", [0, 300], ids=["woken by the request", "woken by the clock"])
 def test_a_payment_settles_when_it_is_due_if_nothing_else_runs(tmp_path: Path, delay_ms: int) -> None:
     delay = f"{delay_ms}-{delay_ms}"
-    with gateway(tmp_path / "data", PROCESSING_DELAY_MS=delay, LOG_LEVEL="WARNING", ACCESS_LOG="") as running:
+    with gateway(
+        tmp_path / "data", PROCESSING_DELAY_MS=delay, LOG_LEVEL="WARNING", REQUEST_LOG="false"
+    ) as running:
         for _ in range(12):
             payment = running.pay()
             wait_until(partial(running.settled, payment["id"]))

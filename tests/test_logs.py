@@ -1,12 +1,26 @@
-"""No log line shows a card, whatever brought it there."""
+"""What log lines say; and that none shows a card, whatever brought it there."""
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
+from flask import Flask
 
-from logs import FORMAT, ScrubbingFormatter, scrub
+from app import create_app
+from jobs.clock import WORKS
+from logs import JsonFormatter, TextFormatter, scrub
+from models.base import db
+from tests.conftest import Api, found, settings_of
+from tests.processes import gateway, wait_until
 
 
 @pytest.mark.parametrize(
@@ -50,5 +64,110 @@ def test_it_masks_tracebacks_too() -> None:
         raise ValueError("4242424242424242")
     except ValueError as error:
         record = logging.LogRecord("x", logging.ERROR, "", 0, "broke", None, (type(error), error, None))
-    line = ScrubbingFormatter(FORMAT).format(record)
+    line = TextFormatter().format(record)
     assert "ValueError: [number]" in line
+
+
+# --- JSON ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lines(app: Flask, environ: dict[str, str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What has been written since, by a gateway that logs in JSON."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel("INFO")
+
+    def read() -> list[dict[str, Any]]:
+        text = written.getvalue()
+        written.seek(0)
+        written.truncate()
+        return [json.loads(line) for line in text.splitlines()]
+
+    yield read
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+@pytest.fixture
+def telling(environ: dict[str, str]) -> Iterator[Flask]:
+    """The same gateway, with a line for each request."""
+    app = create_app(settings_of(environ | {"REQUEST_LOG": "true"}))
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_request_is_one_line_with_all_its_ids(api: Api, telling: Flask, lines: Callable) -> None:
+    client = Api(telling.test_client())
+    order = client.order()
+    payment = client.upi(order["id"])
+    found(client.get(f"/payments/{payment['id']}"))
+    ordered, paid, looked = lines()
+    assert datetime.fromisoformat(ordered["time"]).tzinfo
+    assert (ordered["level"], ordered["logger"], ordered["method"]) == ("INFO", "routes.requests", "POST")
+    assert (ordered["route"], ordered["status"]) == ("/api/v1/orders", 201)
+    assert ordered["duration_ms"] > 0
+    assert ordered["order_id"] == paid["order_id"] == order["id"]
+    assert paid["payment_id"] == looked["payment_id"] == payment["id"]
+    assert looked["route"] == "/api/v1/payments/<id:payment_id>"
+    assert {line["merchant_id"] for line in (ordered, paid, looked)} == {order["merchant_id"]}
+    assert len({line["request_id"] for line in (ordered, paid, looked)}) == 3
+
+
+def test_a_refusal_is_one_too_and_tells_nothing_that_the_caller_wrote(
+    api: Api, telling: Flask, lines: Callable
+) -> None:
+    client = telling.test_client()
+    for path in ("/api/v1/orders?pan=4242424242424242", "/nowhere/4242424242424242", "/api/v1/orders/\0"):
+        Context().run(client.get, path, headers={"X-Request-Id": "mine"})
+    told = lines()
+    assert [line["status"] for line in told] == [401, 404, 404]
+    assert {line["request_id"] for line in told} == {"mine"}
+    assert "4242" not in json.dumps(told)
+
+
+def test_a_settled_batch_is_one_with_the_ids_of_its_rows(telling: Flask, api: Api, lines: Callable) -> None:
+    payments = [api.upi(api.order()["id"]) for _ in range(2)]
+    lines()
+    with telling.app_context():
+        WORKS[0].drain()
+    [settled] = [line for line in lines() if "settled" in line["message"]]
+    assert settled["message"] == "payments: settled 2"
+    assert settled["ids"] == sorted(payment["id"] for payment in payments)
+    assert settled["merchant_ids"] == [payments[0]["merchant_id"]]
+
+
+def test_json_masks_too_and_stays_json(lines: Callable) -> None:
+    try:
+        raise ValueError("4242424242424242")
+    except ValueError:
+        logging.getLogger("x").exception("cvv: %s", 739, extra={"odd": "pan 5555555555554444", "n": 1})
+    [line] = lines()
+    assert line["message"] == "cvv: ***"
+    assert "ValueError: [number]" in line["exc_info"]
+    assert (line["odd"], line["n"]) == ("pan [number]", 1)
+
+
+@pytest.mark.slow
+def test_web_server_and_worker_write_nothing_but_json(tmp_path: Path) -> None:
+    with gateway(tmp_path / "data", LOG_FORMAT="json", REQUEST_LOG="true") as running:
+        order = running.post("/orders", {"amount": 10000})
+        payment = running.post("/payments", {"order_id": order["id"], "method": "upi", "vpa": "success@upi"})
+        wait_until(lambda: running.get(f"/payments/{payment['id']}")["status"] == "success")
+        with socket.create_connection(("127.0.0.1", running.port)) as broken:
+            broken.sendall(b"4242424242424242 / HTTP/9\r\n\r\n")
+            broken.recv(1024)
+    said = [line for line in running.log.splitlines() if line.startswith("{")]
+    told = [json.loads(line) for line in said]
+    [settled] = [line for line in told if line["message"] == "payments: settled 1"]
+    assert settled["job_id"]
+    assert settled["ids"] == [payment["id"]]
+    [paid] = [line for line in told if line.get("status") == 201 and line.get("payment_id")]
+    assert (paid["payment_id"], paid["order_id"]) == (payment["id"], order["id"])
+    assert any(line["logger"] == "gunicorn.error" for line in told)
+    assert "4242424242424242" not in running.log

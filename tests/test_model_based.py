@@ -46,7 +46,6 @@ from jobs.work import LEASE_S, SLOTS, Task, Work
 from models.base import db
 from models.payments import TRANSITIONS
 from models.webhooks import AttemptResult
-from routes import limits
 from tests.bank import ANSWER, DECLINED, LOSE, MISS, Bank, decide
 from tests.conftest import KEPT_TABLES, Api, Servers, at_once, breaks, card_body, found, in_sql, stored
 from tests.model import CLOSE_S, Answer, Order, Payment, Refund, Request, State, Step
@@ -1045,10 +1044,6 @@ def tables() -> list[str]:
 def test_whatever_happens_it_does_as_the_model_says(
     app: Flask, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The memory storage of limits 5.8 starts one timer twice when two requests meet: `threads can only be
-    # started once`, and a 500. A known fault, mended upstream, and not what is looked for here.
-    monkeypatch.setattr(limits, "count", lambda *_: None)
-
     def machine() -> Gateway:
         return Gateway(app, servers, monkeypatch)
 

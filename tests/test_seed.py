@@ -30,7 +30,7 @@ from models.payments import Payment
 from models.refunds import Refund
 from models.webhook_endpoints import WebhookEndpoint
 from models.webhooks import WebhookAttempt, WebhookDelivery
-from tests.conftest import Api, another_database, breaks, found, settings_of
+from tests.conftest import PRODUCTION, Api, another_database, breaks, found, settings_of
 from tests.processes import wait_until
 
 PAYMENTS = 500
@@ -285,8 +285,7 @@ def test_ctrl_c_keeps_whole_batches(context: None, environ: dict[str, str]) -> N
 
 
 def test_it_does_not_run_in_production(app: Flask, environ: dict[str, str]) -> None:
-    production = {"APP_ENV": "production", "SECRET_KEY": "k" * 32, "TEST_ENDPOINTS": "false"}
-    words = refusal(environ | production, "--merchant", "mer_TestMerchant0001")
+    words = refusal(environ | PRODUCTION, "--merchant", "mer_TestMerchant0001")
     assert words == "Error: APP_ENV: In production, nothing is made up."
 
 

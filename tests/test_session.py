@@ -25,6 +25,7 @@ from tests.conftest import (
     OTHER_EMAIL,
     OTHER_MERCHANT_ID,
     OTHER_PASSWORD,
+    PRODUCTION,
     QUICK_HASHER,
     Api,
     Dashboard,
@@ -39,11 +40,6 @@ from tests.conftest import (
 
 ACCOUNT_MAX, ADDRESS_MAX, WINDOW_S = 10, 50, 900
 HOME, ELSEWHERE = "198.51.100.7", "203.0.113.9"
-PRODUCTION = {
-    "APP_ENV": "production",
-    "SECRET_KEY": "a-secret-of-quite-sufficient-length-0123456789",
-    "TEST_ENDPOINTS": "false",
-}
 
 
 def sign_in(

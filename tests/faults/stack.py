@@ -220,7 +220,6 @@ def stack(**settings: str) -> Iterator[Stack]:
             "ACQUIRER": "tests.faults.bank:HttpBank",
             "BANK_URL": bank.url,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/faults/saboteur'}",
-            "ACCESS_LOG": "",
             "LOG_LEVEL": "WARNING",
             **settings,
         }
