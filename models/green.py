@@ -5,7 +5,8 @@ which gunicorn.conf.py imports before all else, is not even loaded.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg2.extensions
@@ -42,6 +43,18 @@ def soon(seconds: float, call: Callable[[], object]) -> bool:
 
     spawn_later(seconds, call)
     return True
+
+
+@contextmanager
+def within(seconds: float, error: Exception) -> Iterator[None]:
+    """Raise the error when this has waited for so long. Without an event loop, nothing cuts it short."""
+    if not _has_loop():
+        yield
+        return
+    from gevent import Timeout  # noqa: PLC0415
+
+    with Timeout(seconds, error):
+        yield
 
 
 def give_way() -> None:

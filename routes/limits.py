@@ -66,7 +66,7 @@ def limited_as_card_testing(view: View) -> View:
         body = request.get_json(silent=True)
         order_id = body.get("order_id") if isinstance(body, dict) else None
         by: list[Counted] = [(settings.public_rate_limit_per_address, (view.__name__, remote_address()))]
-        by += [(settings.public_rate_limit_per_order, (view.__name__, "order", str(order_id)[:64]))]
+        by += [(settings.public_rate_limit_per_order, (view.__name__, "order", f"{str(order_id)[:64]!a}"))]
         by += [(settings.public_rate_limit_per_card, ("card", card)) for card in _card_of(body)]
         count(by)
         return view(*args, **kwargs)

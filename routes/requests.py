@@ -20,16 +20,19 @@ from werkzeug.exceptions import (
     HTTPException,
     NotAcceptable,
     RequestEntityTooLarge,
+    RequestTimeout,
     UnsupportedMediaType,
 )
 from werkzeug.utils import cached_property
 
 from models.errors import bad_request
+from models.green import within
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 API_PREFIX = "/api/v1"
+BODY_TIME_S = 10  # for 64 KiB at most; its headers have 5 s (keepalive in gunicorn.conf.py)
 JSON, ANYTHING = "application/json", "*/*"  # what nearly all clients send, and needs no parsing
 FILES = ("/export", ".svg")  # the ends of addresses that answer with something else than JSON
 
@@ -106,12 +109,13 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_body() -> bytes:
-    """The body's bytes. One that ends early or is not what its headers say is the caller's mistake."""
+    """The body's bytes. That it is late, too short or not what its headers say is the caller's mistake."""
     try:
-        body = request.get_data()
-        # Of a body whose length was not announced, werkzeug reads what is allowed and passes over the rest.
-        if request.content_length is None and len(body) == request.max_content_length:
-            _refuse_more(request.environ["wsgi.input"])
+        with within(BODY_TIME_S, RequestTimeout(f"The body has to arrive within {BODY_TIME_S} s.")):
+            body = request.get_data()
+            # Of a body of no announced length, werkzeug reads what is allowed and passes over the rest.
+            if request.content_length is None and len(body) == request.max_content_length:
+                _refuse_more(request.environ["wsgi.input"])
     except HTTPException:
         raise
     except Exception:

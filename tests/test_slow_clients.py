@@ -29,6 +29,37 @@ def running() -> Iterator[Running]:
         yield running
 
 
+def said_to(running: Running, sent: list[bytes], pause_s: float) -> tuple[bytes, float]:
+    """The answer to what is sent bit by bit, and how long it took to come, in seconds."""
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.settimeout(pause_s)
+        for part in sent:
+            try:
+                client.sendall(part)
+                answer = client.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                answer = b""
+            return answer, time.monotonic() - started
+    raise AssertionError("there was no answer to all of it")
+
+
+def test_a_request_that_never_ends_is_cut_off(running: Running) -> None:
+    """However much of it there is: a byte now and then keeps no place."""
+    trickle = [HALF.replace(b"Length: 14", b"Length: 1400"), *[b" "] * 100]
+    (answer, took_s), (nothing, gone_s) = (
+        said_to(running, sent, 0.25) for sent in (trickle, [HALF[:20], *[b"x"] * 100])
+    )
+    assert answer.startswith(b"HTTP/1.1 408"), answer
+    assert b'"code":"REQUEST_TIMEOUT"' in answer
+    assert took_s == pytest.approx(10, abs=3)
+    assert nothing == b""
+    assert gone_s == pytest.approx(5, abs=3)
+    assert running.post("/orders", {"amount": 500})["amount"] == 500
+
+
 def test_others_are_answered_beside_two_hundred_of_them(running: Running) -> None:
     clients = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(SLOW)]
     try:
