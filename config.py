@@ -207,6 +207,26 @@ def load(*, dotenv: bool = True) -> Settings:
     return settings
 
 
+def cautions(settings: Settings) -> list[str]:
+    """What production allows, and whoever runs it may not have meant: one line each, naming the setting."""
+    if settings.local:
+        return []
+    doubts = {
+        "ACQUIRER: Is the simulator: no money moves.": settings.acquirer == SIMULATOR,
+        "TRUSTED_PROXIES: Is 0: behind a proxy, all callers share its address, and its rate limit.": (
+            settings.trusted_proxies == 0
+        ),
+        "WEBHOOK_ALLOW_PRIVATE: Is on: merchants' webhooks may reach your own network.": (
+            settings.webhook_allow_private
+        ),
+        "METRICS_TOKEN: Is not set: there are no metrics.": not settings.metrics_token,
+        "SECRET_KEY_FALLBACKS: Is set: take it away when `flask rotate-secrets` has run.": bool(
+            settings.secret_key_fallbacks
+        ),
+    }
+    return [words for words, doubtful in doubts.items() if doubtful]
+
+
 # The settings of the app that is running: `from config import settings`.
 settings = cast(Settings, LocalProxy(lambda: current_app.config["GATEWAY"]))
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc
+import logging
 
 import logs
-from config import ConfigError, load
+from config import ConfigError, cautions, load
 from models.green import wait_for_postgres
 
 try:
@@ -20,6 +21,8 @@ except ConfigError as error:
     raise SystemExit(f"error: {error}") from None
 
 logs.set_up(_settings.log_level, _settings.log_format)
+for _caution in cautions(_settings):
+    logging.getLogger("config").warning(_caution)
 wait_for_postgres()
 wsgi_app = "app:web_app()"
 preload_app = True  # made once, before the fork: one check of the database, one copy in memory

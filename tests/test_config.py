@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config import ConfigError, Settings
+from config import ConfigError, Settings, cautions
 from tests import conftest
 from tests.conftest import settings_of
 
@@ -106,6 +106,20 @@ def test_the_pages_are_reached_at_their_own_ports_or_where_they_are_said_to_be()
     assert (ours.dashboard_url, ours.checkout_url) == ("http://localhost:5555", "http://localhost:5556")
     theirs = settings_of({"DASHBOARD_URL": "https://dash.example/", "CHECKOUT_URL": "https://pay.example/"})
     assert (theirs.dashboard_url, theirs.checkout_url) == ("https://dash.example", "https://pay.example")
+
+
+def test_production_warns_of_what_may_not_be_meant() -> None:
+    assert not cautions(settings_of({"WEBHOOK_ALLOW_PRIVATE": "true"}))
+    names = [words.partition(":")[0] for words in cautions(settings_of(PRODUCTION))]
+    assert names == ["ACQUIRER", "TRUSTED_PROXIES", "METRICS_TOKEN"]
+    meant = {"ACQUIRER": "bank:Bank", "TRUSTED_PROXIES": "1", "METRICS_TOKEN": "0123456789abcdef"}
+    assert not cautions(settings_of(PRODUCTION | meant))
+    odd = {
+        "WEBHOOK_ALLOW_PRIVATE": "true",
+        "SECRET_KEY_FALLBACKS": "b-secret-of-sufficient-length-0123456789",
+    }
+    names = [words.partition(":")[0] for words in cautions(settings_of(PRODUCTION | meant | odd))]
+    assert names == ["WEBHOOK_ALLOW_PRIVATE", "SECRET_KEY_FALLBACKS"]
 
 
 def test_the_quick_retry_schedule_for_tests() -> None:
