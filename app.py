@@ -15,7 +15,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from config import ConfigError, Settings, load
 from jobs.payments import app_acquirer
 from models.base import db
-from models.context import core_app, prepare_database
+from models.context import core_app
+from models.schema import prepare_database
 from models.sealed import check_readable
 from models.seed import seed_test_merchant
 from routes import BLUEPRINTS, dashboard, inbox, metrics, pages, reference, rq, simulate, simulator

@@ -1,4 +1,4 @@
--- The truth about the data. Applied once, to an empty database, in one transaction.
+-- The truth about the data. Applied to an empty database; an older one comes to the same by migrations/.
 --
 -- Money is integer minor units (paise, cents) beside its ISO 4217 currency. Times are timestamptz.
 -- `created_at, seq` gives every listable table one stable order: rows of one transaction share a time,
@@ -193,7 +193,7 @@ CREATE INDEX payments_holds ON payments (hold_expires_at) WHERE hold_expires_at 
 CREATE TABLE refunds (
     id                 text PRIMARY KEY CHECK (id ~ '^rfnd_[A-Za-z0-9]{16}$'),
     seq                bigint GENERATED ALWAYS AS IDENTITY,
-    merchant_id        text NOT NULL REFERENCES merchants,
+    merchant_id        text NOT NULL,               -- the payment's, by the key below
     order_id           text NOT NULL REFERENCES orders,
     payment_id         text NOT NULL,
     amount             bigint NOT NULL CHECK (amount > 0),

@@ -6,6 +6,7 @@ from flask import Flask
 
 from commands.listen import listen
 from commands.merchants import create_merchant, password_link
+from commands.migrate import migrate
 from commands.secrets import rotate_secrets
 from commands.seed import seed
 from commands.verify import verify
@@ -14,6 +15,7 @@ app = Flask(__name__, static_folder=None)  # carries the commands, and nothing e
 app.cli.add_command(listen)
 app.cli.add_command(create_merchant)
 app.cli.add_command(password_link)
+app.cli.add_command(migrate)
 app.cli.add_command(rotate_secrets)
 app.cli.add_command(seed)
 app.cli.add_command(verify)

@@ -33,7 +33,8 @@ from jobs.clock import Clock
 from jobs.wake import QUEUES, GatewayJob
 from jobs.work import stopping
 from models.base import db
-from models.context import core_app, wait_for_schema
+from models.context import core_app
+from models.schema import wait_for_schema
 from models.workers import BEAT_S, Worker
 
 log = logging.getLogger(__name__)

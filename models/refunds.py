@@ -37,7 +37,7 @@ class Refund(Model):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Minor, Identity(always=True))
-    merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))
+    merchant_id: Mapped[str]
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"))
     payment_id: Mapped[str]
     amount: Mapped[int] = mapped_column(Minor)

@@ -46,7 +46,7 @@ from models.verification import Verification
 from tests.processes import wait_until
 from tests.receiver import Receiver, running_receiver, served
 
-KEPT_TABLES = {"merchants", "api_keys"}
+KEPT_TABLES = {"alembic_version", "merchants", "api_keys"}
 
 # What a gateway needs, beside its servers, to start in production.
 PRODUCTION = {
@@ -120,11 +120,13 @@ def administration(database_url: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def another_database(environ: dict[str, str], name: str) -> Iterator[dict[str, str]]:
-    """The settings of a gateway whose database has nothing in it yet."""
+def another_database(
+    environ: dict[str, str], name: str, template: str = "template1"
+) -> Iterator[dict[str, str]]:
+    """The settings of a gateway whose database has nothing in it yet, or what the template has."""
     url = make_url(environ["DATABASE_URL"]).set(database=name).render_as_string(hide_password=False)
     with administration(environ["DATABASE_URL"]) as administer:
-        administer(f"CREATE DATABASE {name}")
+        administer(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield environ | {"DATABASE_URL": url}
         finally:
@@ -419,9 +421,18 @@ def drain(work: Work[Any, Any]) -> int:
 
 @pytest.fixture
 def api(app: Flask) -> Iterator[Api]:
+    with api_of(app) as api:
+        yield api
+
+
+@contextmanager
+def api_of(app: Flask) -> Iterator[Api]:
+    """The test merchant's client; within it, it is this app whose work drain_all() does."""
     _current.append(app)
-    yield Api(app.test_client())
-    _current.pop()
+    try:
+        yield Api(app.test_client())
+    finally:
+        _current.pop()
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from sqlalchemy import func, select
 from app import create_app
 from config import ROOT, ConfigError
 from models.base import db
-from models.context import core_app, prepare_database, wait_for_schema
+from models.context import core_app
 from models.merchants import Merchant
+from models.schema import prepare_database, wait_for_schema
 from models.webhook_endpoints import WebhookEndpoint
 from tests.conftest import another_database, settings_of
 
