@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from threading import Event, Thread
 
 import psycopg2
@@ -24,7 +25,7 @@ import local
 from app import create_app
 from config import ROOT, ConfigError
 from models import schema
-from models.base import db
+from models.base import Model, db
 from models.context import core_app
 from models.merchants import TEST_MERCHANT_ID, Merchant
 from models.passwords import PasswordLink
@@ -44,7 +45,7 @@ from tests.conftest import (
     settings_of,
     stored,
 )
-from tests.processes import wait_until
+from tests.processes import Running, gateway, start, wait_until
 from tests.receiver import running_receiver
 
 UPGRADE = command.upgrade
@@ -369,3 +370,78 @@ def test_killed_while_an_index_is_built_it_builds_it_anew(old: dict[str, str], n
     code, said = ended(flask_migrate(old))
     assert code == 0, said
     assert catalog(old) == new_catalog
+
+
+# What revisions 0002 and 0003 change, but for a column without which this code would not run.
+UNDONE = """
+    UPDATE alembic_version SET version_num = '0001';
+    CREATE INDEX ledger_entries_posting ON ledger_entries (posting_id);
+    DROP INDEX orders_to_expire, webhook_deliveries_due_by_endpoint;
+    CREATE INDEX orders_to_expire ON orders (expires_at) WHERE status IN ('created', 'attempted');
+    CREATE INDEX webhook_deliveries_due_by_endpoint ON webhook_deliveries (endpoint_id, due_at)
+        WHERE due_at IS NOT NULL;
+    ALTER TABLE payments ADD FOREIGN KEY (merchant_id) REFERENCES merchants;
+    ALTER TABLE ledger_entries ADD FOREIGN KEY (merchant_id) REFERENCES merchants;
+    ALTER TABLE events ADD FOREIGN KEY (merchant_id) REFERENCES merchants;
+    ALTER TABLE webhook_deliveries ADD FOREIGN KEY (merchant_id) REFERENCES merchants;
+    ALTER TABLE refunds ADD FOREIGN KEY (merchant_id) REFERENCES merchants;
+"""
+
+
+@pytest.mark.slow
+def test_no_request_fails_while_it_migrates_and_on_what_is_newer(tmp_path: Path, new_catalog: str) -> None:
+    with gateway(tmp_path / "data", LOG_LEVEL="WARNING") as running, running_receiver() as receiver:
+        url = local.running_database_url(settings_of(running.environ))
+        running.post("/webhook_endpoints", {"url": receiver.url})
+        with administration(url) as administer:
+            administer(UNDONE)
+            with load(running) as payments:
+                code, said = ended(flask_migrate(running.environ))
+                assert code == 0, said
+                # As a newer release may expand it: our statements, and those prepared, go on.
+                for table in Model.metadata.tables:
+                    administer(f"ALTER TABLE {table} ADD COLUMN newer text NOT NULL DEFAULT 'newer'")
+                administer("UPDATE alembic_version SET version_num = '9999'")
+                more_than = len(payments)
+                wait_until(lambda: len(payments) > more_than + 50)
+        running.stop()
+        again = start(running.environ, running.output)  # as a node that is restarted before it is upgraded
+        try:
+            with load(again) as later:
+                wait_until(lambda: len(later) > 20)
+            for payment_id in payments + later:
+                assert wait_until(lambda: again.settled(payment_id))["status"] == "success"  # noqa: B023
+            verified = subprocess.run(
+                [*FLASK, "verify"], cwd=ROOT, env=again.environ, capture_output=True, text=True, check=False
+            )
+            assert verified.returncode == 0, verified.stdout
+            with administration(url) as administer:
+                for table in Model.metadata.tables:
+                    administer(f"ALTER TABLE {table} DROP COLUMN newer")
+            assert catalog({"DATABASE_URL": url}) == new_catalog
+        finally:
+            again.stop()
+
+
+@contextmanager
+def load(running: Running) -> Iterator[list[str]]:
+    """Three clients that order and pay, as fast as they can. Gives the payments' ids; none may be refused."""
+    stop, payments, failures = Event(), list[str](), list[BaseException]()
+
+    def shop() -> None:
+        try:
+            while not stop.is_set():
+                payments.append(running.pay()["id"])
+        except BaseException as error:
+            failures.append(error)
+
+    clients = [Thread(target=shop) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        yield payments
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+    assert not failures, failures
