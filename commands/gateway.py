@@ -29,9 +29,20 @@ def gateway() -> Iterator[Settings]:
             settings = replace(settings, database_url=running_database_url(settings))
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
+    with database_of(settings):
+        yield settings
+
+
+@contextmanager
+def database_of(settings: Settings) -> Iterator[None]:
+    """As the app's context, the database of these settings.
+
+    Raises:
+        click.ClickException: it refuses, or shows a setting to be wrong; in one line.
+    """
     with core_app(settings).app_context():
         try:
-            yield settings
+            yield
         except Refused as error:
             raise click.ClickException(error.description) from None
         except ConfigError as error:  # what the database shows to be wrong

@@ -20,7 +20,7 @@ def migrate(check: bool) -> None:
     The web server does the same when it starts. It can be ended at any moment, and goes on the next time.
     """
     with gateway() as settings:
-        logs.set_up(settings.log_level)
+        logs.set_up(settings.log_level, "text")
         if check:
             with db.engine.connect() as connection:
                 revisions = schema.missing(connection)

@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg2
 
 import local
 from config import LOCAL_SECRET_KEY, ROOT
@@ -115,6 +116,28 @@ class Running:
 
     def health(self) -> dict[str, Any]:
         return self.call("GET", "/health")[1]
+
+    def flask(self, *arguments: str) -> str:
+        """What a command on this machine says."""
+        command = [sys.executable, "-m", "flask", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def query(self, sql: str) -> list[tuple]:
+        """Of the embedded database."""
+        url = local.running_database_url(_settings(self))
+        with closing(psycopg2.connect(url)) as line, line.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+    def at_rest(self) -> bool:
+        """Whether nothing is due."""
+        tables = ("payments", "refunds", "webhook_deliveries")
+        due = " UNION ALL ".join(f"SELECT 1 FROM {table} WHERE due_at IS NOT NULL" for table in tables)
+        return not self.query(due)
 
     def processes(self) -> list[psutil.Process]:
         """All that belongs to this gateway, whoever its parent is now."""
