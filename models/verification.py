@@ -6,6 +6,7 @@ against the ledger, the events, the acquirer's answers and the deliveries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -304,8 +305,8 @@ class Verification(Model):
     breaks: Mapped[int]
 
     @classmethod
-    def run(cls) -> list[Finding] | None:
-        """Go through all checks, on one snapshot, and write down what came of it. None: another one runs.
+    def run(cls, checks: Sequence[Check] = CHECKS) -> list[Finding] | None:
+        """Go through the checks, on one snapshot, and write down what came of it. None: another one runs.
 
         It reads every row once, holds nobody up, and takes as long as it takes.
         """
@@ -313,7 +314,7 @@ class Verification(Model):
             if not _begin(connection):
                 return None
             started_at = connection.scalar(select(func.now()))
-            findings = [_finding(connection, check) for check in CHECKS]
+            findings = [_finding(connection, check) for check in checks]
             connection.rollback()
         count = sum(finding.count for finding in findings)
         db.session.add(cls(started_at=started_at, finished_at=now(), breaks=count))

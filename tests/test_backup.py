@@ -16,12 +16,23 @@ from click.testing import CliRunner, Result
 from flask import Flask
 
 import local
+from app import create_app
 from commands import backup, restore, verify
 from config import ROOT
 from models import schema
 from models.base import db
 from models.context import core_app
-from tests.conftest import Api, another_database, populate, settings_of, stored
+from tests.conftest import (
+    Api,
+    another_database,
+    api_of,
+    breaks,
+    drain_all,
+    in_sql,
+    populate,
+    settings_of,
+    stored,
+)
 from tests.faults.bank import running_bank
 from tests.processes import gateway, start, wait_until
 from tests.receiver import Receiver, running_receiver
@@ -59,17 +70,27 @@ def rows(environ: dict[str, str]) -> dict[str, list[str]]:
             db.engine.dispose()
 
 
-def test_what_is_restored_is_what_was_backed_up(
-    api: Api, environ: dict[str, str], receiver: Receiver, empty: dict[str, str], file: Path
+def test_what_is_restored_is_what_was_backed_up_and_goes_on(
+    app: Flask, api: Api, environ: dict[str, str], empty: dict[str, str], file: Path
 ) -> None:
-    populate(api, receiver)
-    api.upi(api.order()["id"])  # something that is due
+    with running_receiver() as receiver:
+        populate(api, receiver)
+    pending = api.upi(api.order()["id"])
+    in_sql(app, "UPDATE payments SET due_at = due_at - interval '1 day'")  # the backup is an old one
     assert "keep that too, in another place" in done(backup, environ, file)
     said = done(restore, empty, file)
     assert "no breaks" in said
     assert "applied" not in said
     assert catalog(empty) == catalog(environ)
     assert rows(empty) == rows(environ)
+    restored = create_app(settings_of(empty))
+    with api_of(restored) as its_api:
+        assert breaks(restored) != []
+        drain_all()
+        assert its_api.payment(pending["id"])["status"] == "success"
+        assert breaks(restored) == []
+    with restored.app_context():
+        db.engine.dispose()
 
 
 def test_an_older_backup_is_brought_up_to_date(
@@ -153,7 +174,7 @@ def test_a_gateway_is_backed_up_under_load_destroyed_restored_and_goes_on(tmp_pa
             shutil.rmtree(lost.data_dir)
 
             started = time.monotonic()
-            assert lost.flask("restore", str(file)).endswith("no breaks\n")
+            assert "\nno breaks\n" in lost.flask("restore", str(file))
             print(f"restored and verified in {time.monotonic() - started:.1f} s")
             running = start(lost.environ, lost.output)
             print(f"at work again after {time.monotonic() - started:.1f} s")
