@@ -126,6 +126,9 @@ def _wait_for_turn(connection: Connection) -> None:
 
 
 def _apply(connection: Connection, *, to_empty: bool) -> None:
+    logging.getLogger("alembic.runtime.plugins").setLevel(
+        logging.WARNING
+    )  # it would tell of each of its parts
     from alembic import command  # noqa: PLC0415 (takes its time, and a usual start has nothing to do)
     from alembic.config import Config  # noqa: PLC0415
 
