@@ -23,6 +23,7 @@ from routes import BLUEPRINTS, dashboard, inbox, metrics, pages, reference, rq, 
 from routes.auth import cookie_name
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
+from routes.headers import register_security_headers
 from routes.openapi import OPENAPI_CONFIG, GatewayApi, describe
 from routes.requests import register_request_hooks
 
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     app.url_map.converters.update(id=IdConverter, token=inbox.TokenConverter)
     register_request_hooks(app)
+    register_security_headers(app)
     if simulate.is_honoured(settings):
         simulate.register(app)
     api = GatewayApi(app)

@@ -125,4 +125,6 @@ def qr_code(content: str) -> Response:
     segno.make(content, error="m", micro=False).save(
         image, kind="svg", scale=8, border=4, dark="#000", light="#fff", svgclass=None, lineclass=None
     )
-    return Response(image.getvalue(), mimetype="image/svg+xml")
+    response = Response(image.getvalue(), mimetype="image/svg+xml")
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # for pages of a merchant's own, too
+    return response

@@ -14,6 +14,7 @@ from config import ROOT
 from models.base import db
 from models.inbox import TOKEN_PATTERN, Inbox, InboxEndpointSchema, can_answer
 from routes.fields import Blueprint, Body, WholeNumber
+from routes.headers import OF_A_PAGE
 from routes.requests import read_body
 
 FILES = ROOT / "static/inbox"
@@ -38,9 +39,8 @@ class MessageQuery(Body):
 
 @blp.after_request
 def _guard(response: Response) -> Response:
+    response.headers.update(OF_A_PAGE)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"  # the token is in the address
-    response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 

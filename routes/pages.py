@@ -12,9 +12,15 @@ from models.base import db
 from models.errors import Refused, not_found
 from models.merchants import Merchant
 from models.orders import Order
+from routes.headers import OF_A_PAGE
 
 STATIC, SDK = ROOT / "static", ROOT / "sdk"
 SDK_MAX_AGE_S = 300  # how long a shop's visitors may go without a mend of it
+# The example is one file to copy, with its script and style in it.
+EXAMPLE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'none'"
+)
 
 blp = Blueprint("pages", __name__)
 
@@ -37,9 +43,8 @@ def guarded(response: Response, *, images: str = "", frame_ancestors: str | None
     ]
     if frame_ancestors is not None:
         policy.append(f"frame-ancestors {frame_ancestors}")
+    response.headers.update(OF_A_PAGE)
     response.headers["Content-Security-Policy"] = "; ".join(policy)
-    response.headers["Referrer-Policy"] = "no-referrer"  # the order is in the address
-    response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -65,11 +70,15 @@ def get_checkout():
     merchant = _seller(request.args.get("order_id", ""))
     page = send_from_directory(STATIC / "checkout", "index.html")
     origins = " ".join(merchant.frame_origins) if merchant else ""
-    return guarded(
+    guarded(
         page,
         images=_source(merchant.logo_url) if merchant and merchant.logo_url else "",
         frame_ancestors=None if settings.local else origins or "'none'",
     )
+    page.headers["Cross-Origin-Opener-Policy"] = (
+        "unsafe-none"  # a shop's pop-up: it may see that it was closed
+    )
+    return page
 
 
 def _seller(order_id: str) -> Merchant | None:
@@ -109,4 +118,6 @@ def get_sdk(name="checkout.js"):
     response = send_from_directory(SDK, name, max_age=SDK_MAX_AGE_S)
     response.headers["Access-Control-Allow-Origin"] = "*"  # so that `integrity` can be checked
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = EXAMPLE_POLICY
     return response

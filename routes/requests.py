@@ -166,12 +166,7 @@ def _is_json_in_utf8() -> bool:
 
 
 def _name_request(response: Response) -> Response:
-    headers = response.headers
-    headers.add("X-Request-Id", g.get("request_id", ""))
-    if "X-Content-Type-Options" not in headers:
-        headers.add("X-Content-Type-Options", "nosniff")
-    if "Cache-Control" not in headers and request.path.startswith(API_PREFIX):
-        headers.add("Cache-Control", "no-store")
+    response.headers.add("X-Request-Id", g.get("request_id", ""))
     return response
 
 

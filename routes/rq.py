@@ -33,6 +33,7 @@ from models.errors import Refused
 from routes.audit import note
 from routes.auth import SAFE_METHODS, signed_in_operator
 from routes.errors import RETRY_AFTER_S, error_response
+from routes.headers import OF_A_PAGE
 
 log = logging.getLogger(__name__)
 
@@ -269,8 +270,8 @@ def _confine(response: Response) -> Response:
             "frame-ancestors 'none'",
         )
     )
+    response.headers.update(OF_A_PAGE)
     response.headers["Referrer-Policy"] = "same-origin"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"
     return response
 

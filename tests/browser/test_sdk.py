@@ -508,13 +508,13 @@ def test_forged_messages_are_not_heard_by_the_shop(
     )
     # From our own frame, without the nonce; and with it, from another frame of the gateway.
     page.frames[1].evaluate("parent.postMessage({ nonce: 'guess', type: 'close' }, '*')")
+    another = f"{live}/checkout?order_id={api.order()['id']}"
     page.evaluate(
-        "(src) => document.body.append(Object.assign(document.createElement('iframe'), { src }))",
-        f"{live}/sdk/checkout.d.ts",
+        "(src) => document.body.append(Object.assign(document.createElement('iframe'), { src }))", another
     )
     page.wait_for_function("frames.length === 3")
     nonce = page.frames[1].evaluate("new URLSearchParams(location.hash.slice(1)).get('nonce')")
-    page.frames[3].wait_for_url(f"{live}/sdk/checkout.d.ts")
+    page.frames[3].wait_for_url(another)
     page.frames[3].evaluate("(nonce) => parent.postMessage({ nonce, type: 'close' }, '*')", nonce)
     page.evaluate("new Promise((done) => setTimeout(done, 100))")
     assert page.evaluate("told") == []
