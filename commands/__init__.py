@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from commands.backup import backup, restore
+from commands.check_pages import approve_pages, check_pages
 from commands.listen import listen
 from commands.merchants import create_merchant, password_link
 from commands.migrate import migrate
@@ -13,12 +14,17 @@ from commands.seed import seed
 from commands.verify import verify
 
 app = Flask(__name__, static_folder=None)  # carries the commands, and nothing else
-app.cli.add_command(backup)
-app.cli.add_command(listen)
-app.cli.add_command(create_merchant)
-app.cli.add_command(password_link)
-app.cli.add_command(migrate)
-app.cli.add_command(restore)
-app.cli.add_command(rotate_secrets)
-app.cli.add_command(seed)
-app.cli.add_command(verify)
+for command in (
+    approve_pages,
+    backup,
+    check_pages,
+    create_merchant,
+    listen,
+    migrate,
+    password_link,
+    restore,
+    rotate_secrets,
+    seed,
+    verify,
+):
+    app.cli.add_command(command)

@@ -489,7 +489,7 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-class _Quiet(WSGIRequestHandler):
+class Quiet(WSGIRequestHandler):
     def log(self, *_args: Any, **_kwargs: Any) -> None:
         pass
 
@@ -497,7 +497,7 @@ class _Quiet(WSGIRequestHandler):
 @pytest.fixture
 def live(app: Flask) -> Iterator[str]:
     """The address of the app on a real server, which is also where deliveries find its inboxes."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     server.daemon_threads = False  # type: ignore[attr-defined]  # wait for them at the end: they use the tables
     address = f"http://127.0.0.1:{server.server_port}"
     before = app.config["GATEWAY"]
