@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -183,8 +184,19 @@ def test_a_card_payment_is_replayed(api: Api) -> None:
     first = api.post("/payments", body, key="k1")
     made(first)
     assert replayed(api.post("/payments", body, key="k1"), first)
-    body["card"] = card_body(cvv="321")
+    body["card"] = card_body("4111111111111111")
     refused(api.post("/payments", body, key="k1"), 422, "IDEMPOTENCY_ERROR")
+
+
+def test_of_a_cvv_nothing_is_kept_not_even_to_compare_it(api: Api, context: None) -> None:
+    body = {"order_id": api.order()["id"], "method": "card", "card": card_body(cvv="123")}
+    first = api.post("/payments", body, key="k1")
+    made(first)
+    kept = db.session.query(IdempotencyKey.fingerprint).scalar()
+    assert replayed(api.post("/payments", body | {"card": card_body(cvv="321")}, key="k1"), first)
+    card = {name: value for name, value in card_body().items() if name != "cvv"}
+    asked = json.dumps(["POST", "/api/v1/payments", body | {"card": card}], sort_keys=True)
+    assert kept == vault.keyed_hash("idempotency fingerprint", asked.encode())
 
 
 def test_a_new_webhook_endpoint_is_replayed_with_its_secret(api: Api, context: None) -> None:
