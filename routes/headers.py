@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from config import Settings, settings
-
 HSTS_MAX_AGE_S = 365 * 24 * 3600  # a browser that was here once asks by TLS alone for so long (RFC 6797)
 DEFAULTS = {
     "X-Content-Type-Options": "nosniff",
@@ -17,6 +15,7 @@ DEFAULTS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+OVER_TLS = {"Strict-Transport-Security": f"max-age={HSTS_MAX_AGE_S}"}  # production has no other addresses
 # What matters to a document alone.
 OF_A_PAGE = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -25,8 +24,8 @@ OF_A_PAGE = {
 
 
 def register_security_headers(app: Flask) -> None:
-    with app.app_context():
-        headers = tuple(expected(settings).items())
+    local = app.config["GATEWAY"].local
+    headers = tuple((DEFAULTS if local else DEFAULTS | OVER_TLS).items())
 
     def protect(response: Response) -> Response:
         answers = response.headers
@@ -37,10 +36,3 @@ def register_security_headers(app: Flask) -> None:
         return response
 
     app.after_request(protect)
-
-
-def expected(its_settings: Settings) -> dict[str, str]:
-    """What every answer has, unless its view says otherwise."""
-    urls = (its_settings.dashboard_url, its_settings.checkout_url)
-    by_tls = not its_settings.local and all(url.startswith("https://") for url in urls)
-    return DEFAULTS | ({"Strict-Transport-Security": f"max-age={HSTS_MAX_AGE_S}"} if by_tls else {})
