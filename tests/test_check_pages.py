@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -21,11 +22,11 @@ from flask import Flask
 from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 
-from commands.check_pages import HSTS, INVENTORY, Inventory, Part, Reader, approve_pages, check_pages
+from commands.check_pages import HSTS, INVENTORY, Check, Inventory, Part, Reader, approve_pages, check_pages
 from config import ROOT
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID, Merchant
-from tests.conftest import Api, Quiet, temporary_folder
+from tests.conftest import PRODUCTION, Api, Quiet, another_database, temporary_folder
 from tests.processes import gateway
 from tests.receiver import served
 
@@ -358,28 +359,34 @@ def test_over_tls_the_browser_must_be_told_to_stay_with_it(
         assert run("--url", url).exit_code == 0
 
 
+def test_a_local_gateway_lets_any_site_frame_it_and_says_so(app: Flask, api: Api) -> None:
+    with serving(Between(app)) as url:
+        findings = list(Check(url, api.order()["id"], local=True).run())
+        assert [finding for finding in findings if finding.differences] == []
+        assert "framed by any site" in [finding.remark for finding in findings]
+        result = run("--url", url)  # which cannot know that it is a local one
+    assert lines(result, "changed") == [f"changed   page /checkout header {CSP} has no frame-ancestors"]
+
+
 # --- a real server -------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_the_command_against_a_gateway_that_runs() -> None:
-    with temporary_folder() as folder, gateway(folder / "data") as running:
-        order = running.post("/orders", {"amount": 10000})
-        checkout = f"http://127.0.0.1:{running.environ['CHECKOUT_PORT']}"
-
-        def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "flask", "check-pages", *arguments],
-                cwd=ROOT,
-                env=running.environ | settings,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-
-        done = command("--order", order["id"], CHECKOUT_URL=checkout)
+def test_the_command_against_a_gateway_in_production_that_runs(environ: dict[str, str]) -> None:
+    """From an environment that knows nothing of it but its address."""
+    with (
+        temporary_folder() as folder,
+        another_database(environ, "check_pages") as settings,
+        gateway(folder / "data", **settings | PRODUCTION) as running,
+    ):
+        url = f"http://127.0.0.1:{running.environ['CHECKOUT_PORT']}"
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "check-pages", "--url", url],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
-        done = command("--url", checkout)  # which says nothing of a local gateway
-        assert done.returncode == 1
-        changed = [line for line in done.stdout.splitlines() if line.startswith("changed")]
-        assert changed == ["changed   page /checkout header Content-Security-Policy has no frame-ancestors"]
+        assert len(done.stdout.splitlines()) == len(PARTS) + 2
