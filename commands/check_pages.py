@@ -24,9 +24,7 @@ from config import ROOT, ConfigError, load
 
 INVENTORY = ROOT / "static/inventory.json"
 TIMEOUT_S = 15
-HSTS_MIN_AGE_S = (
-    180 * 24 * 3600
-)  # a proxy may choose; less than half a year is called too short by most scanners
+HSTS_MIN_AGE_S = 180 * 24 * 3600  # a proxy may choose; most scanners call less than half a year too short
 QUOTED_MAX_LENGTH = 160  # characters: an alert is read on a phone
 POLICY = "Content-Security-Policy"
 HSTS = "Strict-Transport-Security"
@@ -34,7 +32,7 @@ TYPES = {
     "page": re.compile(r"text/html; ?charset=utf-8", re.IGNORECASE),
     "script": re.compile(
         r"(text|application)/javascript; ?charset=utf-8", re.IGNORECASE
-    ),  # as Python knows it
+    ),  # by Python's version
     "stylesheet": re.compile(r"text/css; ?charset=utf-8", re.IGNORECASE),
 }
 # As a browser asks: who tampers with a page spares what looks like a check.
