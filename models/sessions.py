@@ -16,7 +16,7 @@ from models.merchants import Merchant
 
 TOKEN_BYTES = 32  # 256 bits: far beyond guessing, so that a plain hash of it is enough at rest
 LIFETIME = timedelta(hours=12)  # a working day; then the password is asked for again, whatever happens
-IDLE = timedelta(minutes=30)  # of nobody doing anything (OWASP: 15 to 30 minutes for what moves money)
+IDLE = timedelta(minutes=15)  # of nobody doing anything (PCI DSS 4.0.1, 8.2.8)
 SEEN_PRECISION = timedelta(minutes=1)  # a write for every request would cost more than it tells
 USER_AGENT_MAX_LENGTH = 255
 CSRF = "csrf token"  # the purpose of the key that makes them

@@ -193,7 +193,7 @@ def test_it_can_be_tried_10_times(app: Flask, other: Api, other_dashboard: Dashb
     assert int(answer.headers["Retry-After"]) > 800
     body = {"email": OTHER_EMAIL, "password": OTHER_PASSWORD}
     refused(app.test_client().post("/api/v1/session", json=body), 429, "RATE_LIMIT_ERROR")
-    in_sql(app, "UPDATE password_failures SET failed_at = failed_at - interval '15 minutes'")
+    in_sql(app, "UPDATE password_failures SET failed_at = failed_at - interval '30 minutes'")
     found(reveal(other_dashboard, "key_other"))
 
 
