@@ -19,11 +19,12 @@ from models.context import core_app
 from models.schema import prepare_database
 from models.sealed import check_readable
 from models.seed import seed_test_merchant
-from routes import BLUEPRINTS, dashboard, inbox, metrics, pages, reference, rq, simulate, simulator
+from routes import BLUEPRINTS, dashboard, health, inbox, metrics, pages, reference, rq, simulate, simulator
 from routes.auth import cookie_name
 from routes.errors import register_error_handlers
 from routes.fields import IdConverter
 from routes.headers import register_security_headers
+from routes.measure import measure_requests
 from routes.openapi import OPENAPI_CONFIG, GatewayApi, describe
 from routes.requests import register_request_hooks
 
@@ -62,10 +63,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(reference.blp)
     app.register_blueprint(simulator.blp)
     app.register_blueprint(metrics.blp)
+    app.register_blueprint(health.probes)
     rq.register(app)
     if settings.test_endpoints:
         app.register_blueprint(inbox.blp)
     register_error_handlers(app)
+    measure_requests(app)
     with app.app_context():
         describe(api, cookie_name())
     return app

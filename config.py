@@ -19,6 +19,7 @@ from flask import current_app
 from werkzeug.local import LocalProxy
 
 ROOT = Path(__file__).parent
+VERSION = "0.1.0"  # pyproject.toml has it too
 
 LOCAL_SECRET_KEY = "local-development-only-secret-key"  # noqa: S105 (refused in production)
 MIN_SECRET_KEY_LENGTH = 32  # characters; every key of the gateway is derived from it

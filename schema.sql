@@ -474,6 +474,13 @@ CREATE TABLE workers (
     beat_at    timestamptz NOT NULL DEFAULT now()
 );
 
+-- How many rows the clock had to work off itself, because no worker came for them: should stay as they are.
+CREATE TABLE rescues (
+    queue   text PRIMARY KEY,
+    count   bigint NOT NULL CHECK (count > 0),
+    last_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- Each proof that all of this is right, as `flask verify` and the clock once a night made it.
 CREATE TABLE verifications (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -28,6 +28,7 @@ from models.idempotency import IdempotencyKey
 from models.orders import Order
 from models.passwords import PasswordFailure
 from models.payments import LIVE, Payment
+from models.rescues import Rescue
 from models.sessions import Session
 from models.verification import Verification
 from models.workers import Worker
@@ -133,7 +134,7 @@ class Clock:
 
     def _drain_inline(self, work: Work) -> None:
         """Drain in a thread of its own, one a queue: slow webhooks must not hold up payments."""
-        if self._beside(work.queue, lambda: work.drain(PATIENCE_S)):
+        if self._beside(work.queue, lambda: rescue(work)):
             log.warning("nobody comes for %s, the clock drains it itself", work.queue)
 
     def _beside(self, name: str, act: Callable[[], object]) -> bool:
@@ -154,6 +155,15 @@ class Clock:
                 log.exception("%s broke", name)
 
 
+def is_ticking() -> bool:
+    """Whether any process is the clock now."""
+    held = text(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = :lock "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)"
+    )
+    return bool(db.session.scalar(held, {"lock": CLOCK_LOCK}))
+
+
 def verify() -> None:
     """One verification. What it finds is an error in the log, and a metric until there is a better one."""
     findings = Verification.run() or []
@@ -162,6 +172,14 @@ def verify() -> None:
             log.error("broken: %s", each)
         if finding.count > BREAKS_LOGGED:
             log.error("broken: %s: %d in all; see `flask verify`", finding.check.name, finding.count)
+
+
+def rescue(work: Work) -> None:
+    """Work off what nobody comes for, and count it: that should never be needed."""
+    rescued = work.drain(PATIENCE_S)
+    if rescued:
+        Rescue.add(work.queue, rescued)
+        commit()
 
 
 def sweep() -> None:

@@ -1,19 +1,24 @@
-"""Is the gateway well?"""
+"""Is the gateway well? And for who sends requests here: is this process alive, does it take any?"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from threading import Event
 
+import flask
 from marshmallow import Schema, fields
 from redis import RedisError
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from jobs.wake import fast_redis
-from models.base import Timestamp
+from models.base import Timestamp, db
 from models.workers import Worker
 from routes.fields import Blueprint
 
 blp = Blueprint("health", __name__, description="Whether the gateway is well.")
+probes = flask.Blueprint("probes", __name__)
+stopping = Event()  # this web process was told to end (gunicorn.conf.py): a proxy should ask another one
 
 
 class HealthSchema(Schema):
@@ -56,3 +61,18 @@ def get_health():
         "timestamp": datetime.now(UTC),
     }
     return answer, 503 if status == "unhealthy" else 200
+
+
+@probes.get("/live")
+def get_live():
+    """This process answers. It looks at nothing: to start it anew would mend nothing else."""
+    return {"status": "live"}
+
+
+@probes.get("/ready")
+def get_ready():
+    """Whether this process takes requests: 503 without the database, and as soon as it is told to end."""
+    if stopping.is_set():
+        return {"status": "stopping"}, 503
+    db.session.execute(text("SELECT 1"))
+    return {"status": "ready"}

@@ -14,7 +14,8 @@ from app import create_app
 from models.base import db
 from models.merchants import TEST_MERCHANT_ID, TEST_WEBHOOK_URL
 from models.workers import ALIVE_S
-from tests.conftest import Api, another_database, drain_all, found, made, refused, settings_of
+from routes.health import stopping
+from tests.conftest import Api, administration, another_database, drain_all, found, made, refused, settings_of
 from tests.receiver import Receiver
 
 NOTHING = {"pending": 0, "processing": 0, "completed": 0, "failed": 0}
@@ -81,6 +82,47 @@ def test_without_redis_it_is_degraded_and_still_takes_payments(app: Flask, envir
     assert api.upi(api.order()["id"])["status"] == "pending"
     with alone.app_context():
         db.engine.dispose()
+
+
+# --- for who sends requests here -----------------------------------------------------------------
+
+
+def test_a_process_that_answers_is_alive_and_ready(app: Flask) -> None:
+    assert found(app.test_client().get("/live")) == {"status": "live"}
+    assert found(app.test_client().get("/ready")) == {"status": "ready"}
+
+
+def test_to_be_alive_asks_nothing_of_the_database(app: Flask, statements: list[str]) -> None:
+    found(app.test_client().get("/live"))
+    assert statements == []
+    found(app.test_client().get("/ready"))
+    assert len(statements) == 1
+
+
+def test_without_the_database_it_is_alive_and_not_ready(environ: dict[str, str]) -> None:
+    with (
+        another_database(environ, "away") as its_environ,
+        administration(environ["DATABASE_URL"]) as administer,
+    ):
+        away = create_app(settings_of(its_environ))
+        found(away.test_client().get("/ready"))
+        administer("ALTER DATABASE away ALLOW_CONNECTIONS false")
+        administer("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'away'")
+        refused(away.test_client().get("/ready"), 503, "SERVICE_UNAVAILABLE")
+        found(away.test_client().get("/live"))
+        with away.app_context():
+            db.engine.dispose()
+
+
+def test_told_to_end_it_is_not_ready_and_answers(app: Flask, api: Api) -> None:
+    stopping.set()
+    try:
+        answer = app.test_client().get("/ready")
+        assert (answer.status_code, answer.get_json()) == (503, {"status": "stopping"})
+        found(app.test_client().get("/live"))
+        api.order()
+    finally:
+        stopping.clear()
 
 
 # --- the test merchant ---------------------------------------------------------------------------

@@ -95,6 +95,11 @@ def test_the_clock(grown: Flask, scans: Callable[[], list[str]]) -> None:
     assert scans() == []
 
 
+def test_the_metrics(grown: Flask, scans: Callable[[], list[str]]) -> None:
+    assert "gateway_settled_payments" in grown.test_client().get("/metrics").text
+    assert scans() == []
+
+
 def test_a_scan_is_noticed(grown: Flask, scans: Callable[[], list[str]]) -> None:
     with grown.app_context():
         db.session.execute(db.text("SELECT count(*) FROM payments WHERE work_error IS NOT NULL"))
