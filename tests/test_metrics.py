@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
+from prometheus_client.metrics_core import Sample
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
+from config import VERSION
+from jobs.clock import CLOCK_LOCK, Clock
 from jobs.work import LEASE_S
 from models.base import db
 from models.workers import ALIVE_S
@@ -33,28 +40,39 @@ from tests.test_jobs_route import add_worker, unanswered_payment, unanswered_ref
 TOKEN = "0123456789abcdef0123456789abcdef"
 QUEUES = ("payments", "refunds", "webhooks")
 KINDS = ("payment", "refund")
+METHODS = ("upi", "card")
+OUTCOMES = ("approved", "failed")
 
 
 def metrics(app: Flask) -> dict[str, Any]:
-    """The value of each metric; of one that has labels, the values by label."""
-    answer = app.test_client().get("/metrics")
-    assert answer.status_code == 200, answer.text
+    """The value of each metric but those of requests; of one that has labels, the values by them."""
     values: dict[str, Any] = {}
-    for family in text_string_to_metric_families(answer.text):
-        assert family.type == "gauge"
-        assert family.documentation.endswith(".")
-        for sample in family.samples:
-            [label] = sample.labels.values() or [None]
-            if label is None:
-                values[sample.name] = sample.value
-            else:
-                values.setdefault(sample.name, {})[label] = sample.value
+    for sample in samples(app):
+        labels = tuple(sample.labels.values())
+        if sample.name.startswith("gateway_http_"):
+            continue
+        if not labels:
+            values[sample.name] = sample.value
+        else:
+            values.setdefault(sample.name, {})[labels[0] if len(labels) == 1 else labels] = sample.value
     return values
 
 
-def moved(app: Flask, before: dict[str, Any]) -> dict[str, Any]:
-    """What differs from before."""
-    return {name: value for name, value in metrics(app).items() if before.get(name) != value}
+def samples(app: Flask) -> list[Sample]:
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200, answer.text
+    families = list(text_string_to_metric_families(answer.text))
+    assert all(family.documentation.endswith(".") for family in families)
+    assert {family.type for family in families} <= {"gauge", "counter", "histogram"}
+    return [sample for family in families for sample in family.samples]
+
+
+def counted(app: Flask) -> Counter[tuple[str, ...]]:
+    """How many requests there were, by method, route and status."""
+    name = "gateway_http_request_seconds_count"
+    return Counter(
+        {tuple(each.labels.values()): int(each.value) for each in samples(app) if each.name == name}
+    )
 
 
 # --- the figures ---------------------------------------------------------------------------------
@@ -69,6 +87,13 @@ def test_while_nothing_is_to_be_done_all_is_zero(app: Flask) -> None:
         "gateway_oldest_due_seconds": none,
         "gateway_overdue_rows": none,
         "gateway_workers_alive": 0.0,
+        "gateway_clock_alive": 0.0,
+        "gateway_rescued_rows_total": none,
+        "gateway_settled_payments": dict.fromkeys(product(METHODS, OUTCOMES), 0.0),
+        "gateway_webhook_attempts": {"accepted": 0.0, "failed": 0.0},
+        "gateway_redis_up": 1.0,
+        "gateway_database_up": 1.0,
+        "gateway_build_info": {(platform.python_version(), VERSION): 1.0},
     }
 
 
@@ -80,10 +105,11 @@ def test_it_is_in_the_format_that_prometheus_reads(app: Flask) -> None:
 
 
 def test_what_has_no_answer_is_counted_and_after_a_day_flagged(app: Flask, api: Api) -> None:
-    before = metrics(app)
     payment, refund = unanswered_payment(api), unanswered_refund(api)
     unanswered_refund(api)
-    assert moved(app, before) == {"gateway_unknown_outcomes": {"payment": 1, "refund": 2}}
+    told = metrics(app)
+    assert told["gateway_unknown_outcomes"] == {"payment": 1, "refund": 2}
+    assert told["gateway_unknown_outcomes_flagged"] == {"payment": 0, "refund": 0}
     unknown_for(app, payment, "1 day")
     assert metrics(app)["gateway_unknown_outcomes_flagged"] == {"payment": 1, "refund": 0}
     unknown_for(app, refund, "2 days")
@@ -138,6 +164,97 @@ def test_workers_are_counted_while_they_are_heard_of(app: Flask) -> None:
     assert metrics(app)["gateway_workers_alive"] == 2
 
 
+def test_payments_are_counted_for_a_minute_when_they_have_ended(app: Flask, api: Api) -> None:
+    before = metrics(app)
+    api.card(api.order()["id"])
+    for vpa in ("success@upi", "success@upi", "failure@upi"):
+        api.upi(api.order()["id"], vpa)
+    assert metrics(app)["gateway_settled_payments"] == before["gateway_settled_payments"]
+    in_sql(app, "UPDATE payments SET created_at = created_at - seq * interval '10 minutes'")
+    drain_all()
+    told = metrics(app)
+    assert told["gateway_settled_payments"] == {
+        ("upi", "approved"): 2,
+        ("upi", "failed"): 1,
+        ("card", "approved"): 1,
+        ("card", "failed"): 0,
+    }
+    took = {labels: round(seconds / 60) for labels, seconds in told["gateway_settle_seconds"].items()}
+    assert took == {
+        **{("card", "approved", quantile): 10 for quantile in ("0.5", "0.95", "1")},
+        **{("upi", "approved", "0.5"): 25, ("upi", "approved", "0.95"): 30, ("upi", "approved", "1"): 30},
+        **{("upi", "failed", quantile): 40 for quantile in ("0.5", "0.95", "1")},
+    }
+    later(app, "events", "created_at")
+    assert metrics(app)["gateway_settled_payments"] == before["gateway_settled_payments"]
+
+
+def later(app: Flask, table: str, column: str) -> None:
+    """Let a minute pass over what happened."""
+    in_sql(
+        app,
+        "SET LOCAL session_replication_role = replica; "
+        f"UPDATE {table} SET {column} = {column} - interval '61 seconds'",
+    )
+
+
+def test_webhooks_are_counted_for_a_minute_and_endpoints_where_they_fail(
+    app: Flask, api: Api, receiver: Receiver
+) -> None:
+    good = api.endpoint(receiver.url, events=["payment.created"])["id"]
+    for _ in range(2):
+        api.upi(api.order()["id"])
+        drain_all()
+    assert metrics(app)["gateway_webhook_attempts"] == {"accepted": 2, "failed": 0}
+    assert "gateway_failing_endpoint_attempts" not in metrics(app)
+    bad = api.endpoint("http://127.0.0.1:1/", events=["payment.created"])["id"]
+    api.upi(api.order()["id"])
+    drain_all()
+    told = metrics(app)
+    assert told["gateway_webhook_attempts"] == {"accepted": 3, "failed": 1}
+    assert told["gateway_failing_endpoint_attempts"] == {(bad, "accepted"): 0, (bad, "failed"): 1}
+    assert good not in str(told)
+    later(app, "webhook_attempts", "attempted_at")
+    assert metrics(app)["gateway_webhook_attempts"] == {"accepted": 0, "failed": 0}
+
+
+def test_of_many_endpoints_that_fail_only_the_worst_are_told(app: Flask, api: Api) -> None:
+    ids = [api.endpoint("http://127.0.0.1:1/", events=["payment.created"])["id"] for _ in range(12)]
+    api.upi(api.order()["id"])
+    drain_all()
+    worst = ids[-1]
+    in_sql(
+        app,
+        "INSERT INTO webhook_attempts (delivery_id, number, url, duration_ms, error) "
+        f"SELECT id, 99, '', 0, 'no' FROM webhook_deliveries WHERE endpoint_id = '{worst}'",
+    )
+    told = metrics(app)
+    assert told["gateway_webhook_attempts"]["failed"] == 13
+    failing = {endpoint for endpoint, _ in told["gateway_failing_endpoint_attempts"]}
+    assert len(failing) == 10
+    assert worst in failing
+
+
+def test_what_the_clock_does_itself_is_counted_for_ever(app: Flask, api: Api) -> None:
+    for number in (1, 3):
+        for _ in range(number):
+            api.upi(api.order()["id"])
+        in_sql(app, "UPDATE payments SET due_at = now() - interval '6 seconds' WHERE due_at IS NOT NULL")
+        clock = Clock(app)
+        with app.app_context():
+            clock.tick()
+        clock.join()
+    assert metrics(app)["gateway_rescued_rows_total"] == {"payments": 4, "refunds": 0, "webhooks": 0}
+
+
+def test_the_clock_is_alive_as_long_as_it_holds_its_lock(app: Flask) -> None:
+    with app.app_context(), db.engine.connect() as connection:
+        connection.execute(db.text(f"SELECT pg_advisory_lock({CLOCK_LOCK})"))
+        assert metrics(app)["gateway_clock_alive"] == 1
+        connection.execute(db.text(f"SELECT pg_advisory_unlock({CLOCK_LOCK})"))
+    assert metrics(app)["gateway_clock_alive"] == 0
+
+
 def test_the_latest_verification_is_told(app: Flask) -> None:
     insert = (
         "INSERT INTO verifications (started_at, finished_at, breaks) VALUES "
@@ -153,18 +270,80 @@ def test_the_latest_verification_is_told(app: Flask) -> None:
     assert 60 <= told["gateway_verification_age_seconds"] < 120
 
 
-def test_each_is_documented(app: Flask, root: Path) -> None:
+def test_each_is_documented(app: Flask, api: Api, receiver: Receiver, root: Path) -> None:
     in_sql(app, "INSERT INTO verifications (started_at, finished_at, breaks) VALUES (now(), now(), 0)")
-    names = set(metrics(app))
-    assert len(names) == 8
-    documented = re.findall(r"`(gateway_\w+)(?:{\w+})?`", (root / "docs/dashboard.md").read_text())
-    assert names == set(documented)
+    api.paid()
+    receiver.answers = [500]
+    api.endpoint(receiver.url, events=["payment.created"])
+    api.upi(api.order()["id"])
+    drain_all()
+    names = set(metrics(app)) | {"gateway_http_request_seconds"}
+    assert len(names) == 18
+    chapter = (root / "docs/operations.md").read_text().split("## What to watch")[1].split("###")[0]
+    table = "".join(line for line in chapter.splitlines() if line.startswith("| `"))
+    assert names == set(re.findall(r"`(gateway_\w+)(?:{[\w, ]+})?`", table))
 
 
 def test_they_are_of_the_whole_gateway(app: Flask, api: Api, other: Api) -> None:
     unanswered_payment(api)
     unanswered_payment(other)
     assert metrics(app)["gateway_unknown_outcomes"]["payment"] == 2
+
+
+def test_the_version_is_that_of_the_project(root: Path) -> None:
+    assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+def test_without_redis_that_is_told(environ: dict[str, str]) -> None:
+    alone = create_app(settings_of(environ | {"REDIS_URL": "redis://127.0.0.1:1/0"}))
+    assert metrics(alone)["gateway_redis_up"] == 0
+    with alone.app_context():
+        db.engine.dispose()
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def test_requests_are_counted_by_their_route_and_how_they_end(app: Flask, api: Api) -> None:
+    before = counted(app)
+    order = api.order()
+    for path in (f"/orders/{order['id']}", "/orders/order_0000000000000000"):
+        api.get(path)
+    refused(api.post("/orders", {"amount": 1}), 400, "BAD_REQUEST_ERROR", "amount")
+    assert counted(app) - before == {
+        ("POST", "/api/v1/orders", "2xx"): 1,
+        ("POST", "/api/v1/orders", "4xx"): 1,
+        ("GET", "/api/v1/orders/{order_id}", "2xx"): 1,
+        ("GET", "/api/v1/orders/{order_id}", "4xx"): 1,
+        ("GET", "/metrics", "2xx"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing/here"), ("DELETE", "/api/v1/orders"), ("ODD", "/live")]
+)
+def test_whatever_is_at_no_address_of_ours_is_one_label(app: Flask, method: str, path: str) -> None:
+    before = counted(app)
+    assert app.test_client().open(path, method=method).status_code in (404, 405)
+    assert counted(app) - before == {("any", "unmatched", "4xx"): 1, ("GET", "/metrics", "2xx"): 1}
+
+
+def test_their_time_is_measured(app: Flask, api: Api) -> None:
+    def told() -> dict[str, float]:
+        mine = [each for each in samples(app) if each.labels.get("route") == "/api/v1/balance"]
+        return {
+            each.name.removeprefix("gateway_http_request_seconds_") + each.labels.get("le", ""): each.value
+            for each in mine
+        }
+
+    api.get("/balance")
+    before = told()
+    api.headers["X-Simulate"] = "latency=30"
+    api.get("/balance")
+    after = told()
+    assert after["count"] - before["count"] == after["bucket10.0"] - before["bucket10.0"] == 1
+    assert after["bucket0.025"] == before["bucket0.025"]
+    assert after["sum"] - before["sum"] >= 0.03
 
 
 # --- who may read them ---------------------------------------------------------------------------
@@ -228,7 +407,7 @@ def test_in_production_without_a_token_there_are_none(app: Flask) -> None:
         app.config["GATEWAY"] = before
 
 
-def test_without_the_database_it_asks_to_try_again(environ: dict[str, str]) -> None:
+def test_without_the_database_the_rest_is_told(environ: dict[str, str]) -> None:
     with (
         another_database(environ, "measured") as its_environ,
         administration(environ["DATABASE_URL"]) as administer,
@@ -237,8 +416,9 @@ def test_without_the_database_it_asks_to_try_again(environ: dict[str, str]) -> N
         assert metrics(measured)["gateway_workers_alive"] == 0
         administer("ALTER DATABASE measured ALLOW_CONNECTIONS false")
         administer("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'measured'")
-        answer = measured.test_client().get("/metrics")
-        refused(answer, 503, "SERVICE_UNAVAILABLE")
-        assert int(answer.headers["Retry-After"]) >= 1
+        told = metrics(measured)
+        assert told.keys() == {"gateway_build_info", "gateway_redis_up", "gateway_database_up"}
+        assert (told["gateway_database_up"], told["gateway_redis_up"]) == (0, 1)
+        assert counted(measured)["GET", "/metrics", "2xx"] > 0
         with measured.app_context():
             db.engine.dispose()
