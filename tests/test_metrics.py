@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from flask import Flask
@@ -33,6 +34,7 @@ from tests.conftest import (
     refused,
     settings_of,
 )
+from tests.processes import gateway, wait_until
 from tests.receiver import Receiver
 from tests.test_config import PRODUCTION
 from tests.test_jobs_route import add_worker, unanswered_payment, unanswered_refund, unknown_for
@@ -344,6 +346,28 @@ def test_their_time_is_measured(app: Flask, api: Api) -> None:
     assert after["count"] - before["count"] == after["bucket10.0"] - before["bucket10.0"] == 1
     assert after["bucket0.025"] == before["bucket0.025"]
     assert after["sum"] - before["sum"] >= 0.03
+
+
+@pytest.mark.slow
+def test_every_web_process_tells_of_all_and_of_those_that_have_died(tmp_path: Path) -> None:
+    with gateway(tmp_path / "data", WEB_WORKERS="2") as running:
+
+        def told() -> str:
+            """Over a connection of its own: any process may answer."""
+            name = 'gateway_http_request_seconds_count{method="POST",route="/api/v1/orders",status="2xx"}'
+            with urlopen(f"http://127.0.0.1:{running.port}/metrics") as answer:
+                return next(line.split()[-1] for line in answer.read().decode().splitlines() if name in line)
+
+        for _ in range(20):
+            running.post("/orders", {"amount": 100})
+        assert {told() for _ in range(10)} == {"20.0"}
+        web = [each for each in running.processes() if "gunicorn" in " ".join(each.cmdline())]
+        pids = {each.pid for each in web}
+        for process in [each for each in web if each.ppid() in pids]:
+            process.kill()
+        wait_until(lambda: running.health()["status"] == "healthy")
+        running.post("/orders", {"amount": 100})
+        assert {told() for _ in range(10)} == {"21.0"}
 
 
 # --- who may read them ---------------------------------------------------------------------------
