@@ -5,13 +5,15 @@ FROM python:3.11-slim-bookworm AS base
 
 FROM base AS build
 WORKDIR /app
-# Wheels alone: nothing is compiled, and no package runs code of its own to be installed.
+# Wheels alone: nothing is compiled, and no package runs code of its own to be installed. Their tests stay out.
 COPY requirements.txt ./
 RUN python -m venv --without-pip /venv \
-    && pip --python /venv install --no-cache-dir --only-binary :all: -r requirements.txt
+    && pip --python /venv install --no-cache-dir --only-binary :all: -r requirements.txt \
+    && find /venv -type d \( -name tests -o -name testing \) -prune -exec rm -r {} +
 # What belongs in the image is listed in .dockerignore. Compiled here: at run time the files are read-only.
+# Readable to all, whatever the umask was under which they were checked out.
 COPY . .
-RUN python -m compileall -q --invalidation-mode checked-hash .
+RUN python -m compileall -q --invalidation-mode checked-hash . && chmod -R a+rX .
 
 
 FROM base
