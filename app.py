@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_error_handlers(app)
     measure_requests(app)
     with app.app_context():
-        describe(api, cookie_name())
+        describe(api, app, cookie=cookie_name(), testing=simulate.is_honoured(settings))
     return app
 
 

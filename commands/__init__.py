@@ -9,6 +9,7 @@ from commands.check_pages import approve_pages, check_pages
 from commands.listen import listen
 from commands.merchants import create_merchant, password_link
 from commands.migrate import migrate
+from commands.openapi import openapi
 from commands.secrets import rotate_secrets
 from commands.seed import seed
 from commands.verify import verify
@@ -21,6 +22,7 @@ for command in (
     create_merchant,
     listen,
     migrate,
+    openapi,
     password_link,
     restore,
     rotate_secrets,

@@ -164,7 +164,7 @@ def _forget_who_signed_in() -> None:
 
 
 class ApiKeySchema(Schema):
-    id = fields.String(metadata={"example": "key_Zb0Lx2VtdQf3kZ8W"})
+    id = fields.String(metadata={"example": "key_2DeEaLx2VtdQf3kZ"})
     name = fields.String(allow_none=True)
     status = fields.String(metadata={"enum": ["active", "rolled", "expired", "revoked"]})
     last_used_at = Timestamp(allow_none=True, metadata={"description": "To the minute."})

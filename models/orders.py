@@ -204,7 +204,7 @@ def _checkout_url(order_id: str) -> str:
 
 
 class OrderSchema(RowSchema):
-    id = fields.String(metadata={"example": "order_Qf3kZ8bWn0Lx2Vtd"})
+    id = fields.String(metadata={"example": "order_2DeEa8WnQf3kZb0L"})
     merchant_id = fields.String()
     amount = fields.Integer(metadata={"description": "Minor units."})
     amount_paid = fields.Integer(metadata={"description": "Captured so far, in minor units."})

@@ -447,7 +447,7 @@ class NextActionSchema(Schema):
 class PublicPaymentSchema(Schema):
     """What the shopper's page may know of the payment it made."""
 
-    id = fields.String(metadata={"example": "pay_8WnQf3kZb0Lx2VtdA"})
+    id = fields.String(metadata={"example": "pay_2DeEaQf3kZ8bWn0L"})
     order_id = fields.String()
     amount = fields.Integer(metadata={"description": "Minor units."})
     currency = fields.String(metadata={"example": "INR"})

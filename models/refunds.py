@@ -180,7 +180,7 @@ class Refund(Model):
 
 
 class RefundSchema(Schema):
-    id = fields.String(metadata={"example": "rfnd_b0Lx2VtdQf3kZ8Wn"})
+    id = fields.String(metadata={"example": "rfnd_2DeEab0Lx2VtdQf3"})
     payment_id = fields.String()
     order_id = fields.String()
     merchant_id = fields.String()

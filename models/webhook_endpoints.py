@@ -320,6 +320,6 @@ class WebhookSecretsSchema(Schema):
     secret = fields.String(metadata=SECRET_EXAMPLE)
     previous_secret = fields.Function(
         lambda endpoint: endpoint.previous_secret if endpoint.previous_secret_lives else None,
-        metadata={"type": "string", "nullable": True, "description": "Null when it signs no more."},
+        metadata={"type": ["string", "null"], "description": "Null when it signs no more."},
     )
     previous_secret_expires_at = Timestamp(allow_none=True)

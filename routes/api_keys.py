@@ -12,6 +12,7 @@ from models.base import db
 from models.merchants import Merchant
 from routes.audit import note
 from routes.auth import authenticated
+from routes.errors import refuses
 from routes.fields import Blueprint, Body, OverlapHours, Text
 from routes.limits import remote_address
 from routes.pagination import PageQuery, page, page_of
@@ -72,6 +73,7 @@ def roll_key(body, key_id):
 
 
 @blp.post("/api_keys/<id:key_id>/reveal")
+@refuses("RATE_LIMIT_ERROR")
 @authenticated
 @blp.arguments(Confirmation)
 @blp.response(200, ApiKeyWithSecretSchema)

@@ -21,7 +21,7 @@ def note(action: str, subject_id: str, **details: Any) -> None:
 
 
 class AuditQuery(PageQuery):
-    subject_id = Text()
+    subject_id = Text(metadata={"description": "Only what was done to this."})
 
 
 @blp.get("/audit_log")

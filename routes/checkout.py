@@ -13,9 +13,10 @@ from models.base import db
 from models.checkout import Checkout, CheckoutSchema
 from models.errors import conflict
 from models.payments import Payment, PublicPaymentSchema
+from routes.errors import refuses
 from routes.fields import Blueprint, Body, Color, Text
 from routes.limits import limited_as_card_testing, limited_by_address
-from routes.payments import NewPayment, begin_payment, processing_delay_ms
+from routes.payments import BAD_INSTRUMENT, NewPayment, begin_payment, processing_delay_ms
 from routes.writes import writes
 
 OTP_MAX_LENGTH = 10
@@ -37,10 +38,12 @@ class Otp(Body):
         validate=validate.Regexp(
             rf"[0-9]{{1,{OTP_MAX_LENGTH}}}\Z", error=f"Must be 1 to {OTP_MAX_LENGTH} digits."
         ),
+        metadata={"pattern": rf"^[0-9]{{1,{OTP_MAX_LENGTH}}}$"},  # without Python's own \Z
     )
 
 
 @blp.get("/orders/<id:order_id>/public")
+@refuses("AUTHENTICATION_ERROR")
 @blp.doc(security=[])
 @blp.arguments(CheckoutQuery, location="query")
 @blp.response(200, CheckoutSchema)
@@ -51,6 +54,7 @@ def get_public_order(args, order_id):
 
 
 @blp.post("/payments/public")
+@refuses("NOT_FOUND_ERROR", *BAD_INSTRUMENT)
 @blp.doc(security=[])
 @limited_as_card_testing
 @writes
@@ -99,6 +103,7 @@ def cancel_payment(payment_id):
 
 
 @blp.get("/payments/<id:payment_id>/public/qr.svg")
+@refuses("CONFLICT_ERROR")
 @blp.doc(security=[])
 @blp.response(200, {"type": "string"}, content_type="image/svg+xml")
 def get_qr_code(payment_id):

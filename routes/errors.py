@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Flask, Response, g, jsonify, request
 from marshmallow import Schema, fields
@@ -54,6 +55,7 @@ DESCRIPTION_OF_STATUS = {
     405: "This address does not take that method.",
     413: "The body is larger than 64 KiB.",
 }
+View = TypeVar("View", bound=Callable[..., Any])
 RETRY_AFTER_S = 1  # a database that restarts is back in about that time
 
 
@@ -76,6 +78,16 @@ def register_error_handlers(app: Flask) -> None:
     for unreachable in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(unreachable, _unavailable)
     app.register_error_handler(Exception, _unexpected)
+
+
+def refuses(*codes: str) -> Callable[[View], View]:
+    """Declare, for the API's description, what this view may refuse with beside what all like it may."""
+
+    def decorator(view: View) -> View:
+        view.refuses = codes  # type: ignore[attr-defined]
+        return view
+
+    return decorator
 
 
 def error_response(code: str, description: str, **details: str | None) -> Response:

@@ -18,10 +18,12 @@ blp = Blueprint("events", __name__, url_prefix="/api/v1", description="What happ
 
 
 class EventQuery(PageQuery):
-    event = Text(validate=validate.OneOf(EVENT_TYPES), attribute="type")
-    order_id = Text()
-    payment_id = Text()
-    refund_id = Text()
+    event = Text(
+        validate=validate.OneOf(EVENT_TYPES), attribute="type", metadata={"description": "Only those."}
+    )
+    order_id = Text(metadata={"description": "Only what befell this order."})
+    payment_id = Text(metadata={"description": "Only what befell this payment."})
+    refund_id = Text(metadata={"description": "Only what befell this refund."})
 
 
 @blp.get("/events")

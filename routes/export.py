@@ -41,7 +41,14 @@ class ExportQuery(PaymentQuery):
 @blp.get("/payments/export")
 @authenticated
 @blp.arguments(ExportQuery, location="query")
-@blp.response(200, {"type": "string"}, content_type="text/csv")
+@blp.response(
+    200,
+    {"type": "string"},
+    content_type="text/csv",
+    headers={
+        "X-Total-Rows": {"required": True, "schema": {"type": "integer"}, "description": "Without its first."}
+    },
+)
 def export_payments(args):
     """Export payments as CSV, newest first, all that the filters leave. `X-Total-Rows` says how many that is.
 

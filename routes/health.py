@@ -32,6 +32,7 @@ class HealthSchema(Schema):
 @blp.get("/health")
 @blp.doc(security=[])
 @blp.response(200, HealthSchema)
+@blp.alt_response(503, schema=HealthSchema)
 def get_health():
     """Tell how the gateway is.
 

@@ -19,10 +19,10 @@ class BalancesSchema(Schema):
 
 
 class LedgerQuery(PageQuery):
-    currency = Text()
-    account = Text()
-    payment_id = Text()
-    refund_id = Text()
+    currency = Text(metadata={"description": "Only entries in it."})
+    account = Text(metadata={"description": "Only entries of this account."})
+    payment_id = Text(metadata={"description": "Only entries of this payment."})
+    refund_id = Text(metadata={"description": "Only entries of this refund."})
 
 
 @blp.get("/balance")

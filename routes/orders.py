@@ -65,8 +65,11 @@ class OrderQuery(PageQuery):
             "description": "The id of an order or payment; a receipt, or its first three or more characters."
         },
     )
-    status = Text(validate=validate.OneOf(["created", "attempted", "paid", "expired"]))
-    receipt = Text()
+    status = Text(
+        validate=validate.OneOf(["created", "attempted", "paid", "expired"]),
+        metadata={"description": "Only those in this state."},
+    )
+    receipt = Text(metadata={"description": "Only those with this very receipt."})
 
 
 @blp.post("/orders")

@@ -24,10 +24,11 @@ class PageQuery(Body):
     limit = WholeNumber(
         load_default=LIMIT_DEFAULT,
         validate=validate.Range(min=1, max=LIMIT_MAX, error="Must be 1 to 100."),
+        metadata={"description": "How many at most."},
     )
     starting_after = Text(metadata={"description": "The id that the previous page ended with."})
-    from_ = Timestamp(data_key="from")
-    to = Timestamp()
+    from_ = Timestamp(data_key="from", metadata={"description": "What was made then or later."})
+    to = Timestamp(metadata={"description": "What was made before that."})
 
 
 @cache

@@ -26,15 +26,21 @@ from models.timeline import TimelineEntrySchema, timeline
 from models.together import ALONE, Alone, Together
 from routes.audit import note
 from routes.auth import authenticated
+from routes.errors import refuses
 from routes.fields import Amount, AmountOrAll, Blueprint, Body, Currency, MinorUnits, Text
 from routes.pagination import SEARCH_MAX_LENGTH, PageQuery, filtered, page, page_of
 from routes.writes import commit_on_the_way, writes
 
 blp = Blueprint("payments", __name__, url_prefix="/api/v1", description="Attempts to pay an order.")
 
+BAD_INSTRUMENT = ("INVALID_VPA", "INVALID_CARD", "EXPIRED_CARD", "INVALID_CVV")
+
 
 class NumberOrText(Text):
     """`12` and `"12"` alike: card forms send either."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"type": ["string", "integer"]}, **kwargs)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**20
@@ -78,12 +84,14 @@ class PaymentQuery(PageQuery):
             "UPI ID, or the beginning of one, of at least three characters."
         },
     )
-    status = Text(validate=validate.OneOf(list(TRANSITIONS)))
-    method = Text(validate=validate.OneOf(METHODS))
-    currency = Currency()
+    status = Text(
+        validate=validate.OneOf(list(TRANSITIONS)), metadata={"description": "Only those in this state."}
+    )
+    method = Text(validate=validate.OneOf(METHODS), metadata={"description": "Only those paid so."})
+    currency = Currency(metadata={"description": "Only those in it."})
     amount_min = MinorUnits(metadata={"description": "Minor units, included."})
     amount_max = MinorUnits(metadata={"description": "Minor units, included."})
-    order_id = Text()
+    order_id = Text(metadata={"description": "Only those of this order."})
 
 
 class TimelineSchema(Schema):
@@ -94,6 +102,7 @@ class TimelineSchema(Schema):
 
 
 @blp.post("/payments")
+@refuses("NOT_FOUND_ERROR", *BAD_INSTRUMENT)
 @authenticated
 @writes
 @blp.arguments(NewPayment)

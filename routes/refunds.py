@@ -30,8 +30,10 @@ class RefundQuery(PageQuery):
         validate=validate.Length(min=1, max=SEARCH_MAX_LENGTH),
         metadata={"description": "The id of a refund, payment or order."},
     )
-    status = Text(validate=validate.OneOf(list(TRANSITIONS)))
-    payment_id = Text()
+    status = Text(
+        validate=validate.OneOf(list(TRANSITIONS)), metadata={"description": "Only those in this state."}
+    )
+    payment_id = Text(metadata={"description": "Only those of this payment."})
 
 
 @blp.post("/payments/<id:payment_id>/refunds")

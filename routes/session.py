@@ -16,6 +16,7 @@ from models.base import db
 from models.merchants import TEST_MERCHANT_ID
 from models.sessions import LIFETIME, Session, SessionSchema, csrf_token
 from routes.auth import cookie_name, in_dashboard, session_cookie
+from routes.errors import refuses
 from routes.fields import Blueprint, Body, Text
 from routes.limits import limited_by_address, remote_address
 from routes.merchant import MerchantSchema
@@ -57,6 +58,7 @@ class SignedInSchema(Schema):
 
 
 @blp.post("/session")
+@refuses("AUTHENTICATION_ERROR", "RATE_LIMIT_ERROR")
 @blp.doc(security=[])
 @blp.arguments(Login)
 @blp.response(201, SignedInSchema)
@@ -118,6 +120,7 @@ def log_out_everywhere():
 
 
 @blp.post("/password")
+@refuses("RATE_LIMIT_ERROR")
 @in_dashboard
 @blp.arguments(NewPassword)
 @blp.response(204)

@@ -19,12 +19,16 @@ blp = Blueprint("statistics", __name__, url_prefix="/api/v1", description="What 
 
 class DaysQuery(Body):
     days = WholeNumber(
-        load_default=7, validate=validate.Range(min=1, max=DAYS_MAX, error=f"Must be 1 to {DAYS_MAX}.")
+        load_default=7,
+        validate=validate.Range(min=1, max=DAYS_MAX, error=f"Must be 1 to {DAYS_MAX}."),
+        metadata={"description": "Of how many days, today included."},
     )
 
 
 class StatsQuery(Body):
-    currency = Currency(load_default="INR")  # amounts of two currencies have no sum
+    currency = Currency(
+        load_default="INR", metadata={"description": "Of payments in it alone."}
+    )  # amounts of two currencies have no sum
     days = WholeNumber(
         validate=validate.Range(min=1, max=DAYS_MAX, error=f"Must be 1 to {DAYS_MAX}."),
         metadata={"description": "Adds a series, one entry a UTC day, and why payments of that time failed."},

@@ -16,6 +16,7 @@ from models.webhook_retries import WebhookRetry, WebhookRetrySchema
 from models.webhooks import WebhookDelivery, WebhookDeliverySchema, WebhookDeliveryWithAttemptsSchema
 from routes.audit import note
 from routes.auth import authenticated
+from routes.errors import refuses
 from routes.fields import Blueprint, Body, Text, WholeNumber
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
@@ -26,15 +27,26 @@ blp = Blueprint("webhooks", __name__, url_prefix="/api/v1", description="What wa
 
 
 class DeliveryQuery(Body):
-    limit = WholeNumber(load_default=20, validate=validate.Range(min=1, max=100, error="Must be 1 to 100."))
-    offset = WholeNumber(load_default=0, validate=validate.Range(min=0, max=OFFSET_MAX))
-    status = Text(validate=validate.OneOf(["pending", "success", "failed"]))
-    event = Text(validate=validate.OneOf(EVENT_TYPES))
-    endpoint_id = Text()
-    event_id = Text()
-    retry_id = Text()
-    from_ = Timestamp(data_key="from")
-    to = Timestamp()
+    limit = WholeNumber(
+        load_default=20,
+        validate=validate.Range(min=1, max=100, error="Must be 1 to 100."),
+        metadata={"description": "How many at most."},
+    )
+    offset = WholeNumber(
+        load_default=0,
+        validate=validate.Range(min=0, max=OFFSET_MAX),
+        metadata={"description": "How many to pass over."},
+    )
+    status = Text(
+        validate=validate.OneOf(["pending", "success", "failed"]),
+        metadata={"description": "Only those in this state."},
+    )
+    event = Text(validate=validate.OneOf(EVENT_TYPES), metadata={"description": "Only those of this kind."})
+    endpoint_id = Text(metadata={"description": "Only those to this endpoint."})
+    event_id = Text(metadata={"description": "Only those of this event."})
+    retry_id = Text(metadata={"description": "Only those that this retry sends again."})
+    from_ = Timestamp(data_key="from", metadata={"description": "What was made then or later."})
+    to = Timestamp(metadata={"description": "What was made before that."})
 
 
 class DeliveryListSchema(Schema):
@@ -113,6 +125,7 @@ def retry_delivery(delivery_id):
 
 
 @blp.post("/webhooks/retry")
+@refuses("NOT_FOUND_ERROR")
 @authenticated
 @writes
 @blp.arguments(RetryRequest)

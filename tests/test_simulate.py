@@ -355,7 +355,7 @@ def offered(app: Flask) -> set[str]:
         for method, operation in operations.items()
         if method != "parameters"
         for each in operation.get("parameters", [])
-        if each["name"] == "X-Simulate" and each["in"] == "header"
+        if each == {"$ref": "#/components/parameters/X-Simulate"}
     }
 
 
