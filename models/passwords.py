@@ -154,16 +154,20 @@ def _check(
     counted = _count(scopes, field)
     hashed = merchant.password_hash if merchant is not None else None
     with _checking:
-        try:
-            right = off_the_loop(_hasher.verify, hashed or _nobodys_hash(), password) and hashed is not None
-        except VerifyMismatchError:
-            right = False
+        right = off_the_loop(_is_of, hashed or _nobodys_hash(), password)
     if merchant is None or not right:
         return False
     PasswordFailure.forgive(next(iter(scopes)), *counted)
     db.session.commit()  # it was right, even if what it was given for is refused
     # Locked until commit: nobody chooses another one, and ends all sessions, while this one begins something.
     return Merchant.lock(merchant.id).password_hash == hashed
+
+
+def _is_of(hashed: str, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed, password)
+    except VerifyMismatchError:  # raised in a thread of gevent's, it would be printed
+        return False
 
 
 def _count(scopes: dict[bytes, int], field: str | None) -> list[int]:

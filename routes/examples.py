@@ -248,6 +248,7 @@ ERRORS = {
     "NOT_FOUND_ERROR": _error("Order not found."),
     "METHOD_NOT_ALLOWED": _error("This address does not take that method."),
     "NOT_ACCEPTABLE": _error("The API answers in application/json."),
+    "REQUEST_TIMEOUT": _error("The body has to arrive within 10 s."),
     "CONFLICT_ERROR": _error("A request with this Idempotency-Key is still running.", reason="key_in_flight"),
     "PAYLOAD_TOO_LARGE": _error("The body is larger than 64 KiB."),
     "UNSUPPORTED_MEDIA_TYPE": _error("Send JSON in UTF-8, with Content-Type: application/json."),

@@ -19,6 +19,7 @@ from models.money import AMOUNT_MAX_MINOR, CURRENCIES
 
 View = TypeVar("View", bound=Callable[..., Any])
 MAX_URL_LENGTH = 2048
+SET = {"uniqueItems": True}  # what the description says of a list that each_once checks
 OVERLAP_HOURS_DEFAULT = 24  # time to deploy a new key or secret everywhere
 OVERLAP_HOURS_MAX = 168  # a week: an old one that lives longer is not replaced
 MAX_LABEL_LENGTH = 63  # RFC 1035, 2.3.4
@@ -48,6 +49,15 @@ class Amount(fields.Integer):
         self.error_messages["invalid"] = "Must be an integer, in minor units."
 
 
+class TrueOrFalse(fields.Boolean):
+    """A JSON boolean: not 0, not "off"."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, *args, **kwargs)
+
+
 class WholeNumber(fields.Integer):
     """A number in a query string: ASCII digits and nothing else."""
 
@@ -74,6 +84,9 @@ class MinorUnits(WholeNumber):
 
     pattern = r"[0-9]{1,12}"
 
+    def __init__(self, *, metadata: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": 0, "maximum": AMOUNT_MAX_MINOR} | metadata, **kwargs)
+
 
 class Currency(Text):
     def __init__(self, **kwargs: Any) -> None:
@@ -84,6 +97,9 @@ class Currency(Text):
 class Color(Text):
     """A colour as six hexadecimal digits."""
 
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(metadata={"pattern": "^#[0-9A-Fa-f]{6}$"} | (metadata or {}), **kwargs)
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         color = super()._deserialize(value, *args, **kwargs).lower()
         if not re.fullmatch(r"#[0-9a-f]{6}", color):
@@ -93,6 +109,11 @@ class Color(Text):
 
 class HttpUrl(Text):
     """An absolute http or https address without credentials in it."""
+
+    told = {"pattern": r"^https?://[^\s\\]+$", "maxLength": MAX_URL_LENGTH}
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(metadata=self.told | (metadata or {}), **kwargs)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         url = super()._deserialize(value, *args, **kwargs)
@@ -187,9 +208,9 @@ class Blueprint(SmorestBlueprint):
 
 
 class IdConverter(BaseConverter):
-    """`<id:order_id>`: what can't be an id is no address at all."""
+    """`<id:order_id>`: what can't be an id, as the `retry` of `/webhooks/retry`, is no address at all."""
 
-    regex = r"[A-Za-z0-9_]{1,80}"
+    regex = r"[a-z]{2,8}_[A-Za-z0-9_]{1,72}"
 
 
 def _is_host(host: str) -> bool:

@@ -13,7 +13,7 @@ from models.audit import AuditEntry
 from models.base import db
 from models.merchants import Merchant
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, Color, HttpUrl, Text, each_once
+from routes.fields import SET, Blueprint, Body, Color, HttpUrl, Text, each_once
 from routes.writes import writes
 
 MAX_ORIGINS = 32  # they all go into one header
@@ -24,6 +24,8 @@ blp = Blueprint("merchant", __name__, url_prefix="/api/v1", description="The mer
 
 class Origin(HttpUrl):
     """A site as browsers name it: scheme, host, and the port where it is not the usual one."""
+
+    told = HttpUrl.told | {"pattern": r"^https?://[A-Za-z0-9.\-]+(:[1-9][0-9]{0,3})?$"}
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         origin = super()._deserialize(value, *args, **kwargs)
@@ -38,6 +40,8 @@ class Origin(HttpUrl):
 class LogoUrl(HttpUrl):
     """An image's address whose host can stand in a header: the page's policy names it."""
 
+    told = HttpUrl.told | {"pattern": r"^https?://[A-Za-z0-9.\-]+(:[1-9][0-9]{0,3})?([/?#][^\s\\]*)?$"}
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         url = super()._deserialize(value, *args, **kwargs)
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", urlsplit(url).netloc):
@@ -50,7 +54,9 @@ class MerchantChange(Body):
     logo_url = LogoUrl(allow_none=True)
     accent_color = Color(allow_none=True)
     frame_origins = fields.List(
-        Origin(), validate=[validate.Length(max=MAX_ORIGINS, error="Must be at most {max}."), each_once]
+        Origin(),
+        validate=[validate.Length(max=MAX_ORIGINS, error="Must be at most {max}."), each_once],
+        metadata=SET,
     )
 
 

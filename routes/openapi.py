@@ -209,7 +209,8 @@ class _Operation:
 
     def _usual_refusals(self) -> Iterator[str]:
         if self.method in ("post", "patch"):
-            yield from ("BAD_REQUEST_ERROR", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+            yield from ("BAD_REQUEST_ERROR", "REQUEST_TIMEOUT")
+            yield from ("PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
         if self.said["parameters"]:
             yield "BAD_REQUEST_ERROR"
         if self.guards & {"authenticated", "in_dashboard"}:
@@ -220,7 +221,7 @@ class _Operation:
             yield "NOT_FOUND_ERROR"
         if self.takes_key:
             yield from ("CONFLICT_ERROR", "IDEMPOTENCY_ERROR")
-        if any(guard.startswith("limited") for guard in self.guards):
+        if "authenticated" in self.guards or any(guard.startswith("limited") for guard in self.guards):
             yield "RATE_LIMIT_ERROR"
         if self.is_api and not self.path.endswith(FILE_ADDRESSES):
             yield "NOT_ACCEPTABLE"

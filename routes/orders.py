@@ -12,7 +12,7 @@ from models.orders import METHODS, Order, OrderSchema
 from models.payments import Payment, PaymentSchema
 from models.search import orders_like
 from routes.auth import authenticated
-from routes.fields import Amount, Blueprint, Body, Currency, HttpUrl, Text, each_once
+from routes.fields import SET, Amount, Blueprint, Body, Currency, HttpUrl, Text, each_once
 from routes.pagination import SEARCH_MAX_LENGTH, PageQuery, filtered, page, page_of
 from routes.writes import writes
 
@@ -54,6 +54,7 @@ class NewOrder(Body):
             validate.Length(min=1, error="Must name at least one method."),
             each_once,
         ],
+        metadata=SET,
     )
     callback_url = HttpUrl(allow_none=True)
 

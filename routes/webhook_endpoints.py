@@ -22,7 +22,7 @@ from models.webhook_retries import MissedSchema, missed_by
 from models.webhooks import WebhookDeliverySchema
 from routes.audit import note
 from routes.auth import authenticated
-from routes.fields import Blueprint, Body, HttpUrl, OverlapHours, Text, each_once
+from routes.fields import SET, Blueprint, Body, HttpUrl, OverlapHours, Text, TrueOrFalse, each_once
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
 
@@ -33,21 +33,22 @@ blp = Blueprint(
 
 def event_filter(**options: Any) -> fields.List:
     each = Text(validate=validate.OneOf([*EVENT_PATTERNS, *EVENT_TYPES]))
-    return fields.List(each, validate=[validate.Length(min=1, max=len(EVENT_TYPES)), each_once], **options)
+    few = validate.Length(min=1, max=len(EVENT_TYPES))
+    return fields.List(each, validate=[few, each_once], metadata=SET, **options)
 
 
 class NewEndpoint(Body):
     url = HttpUrl(required=True, metadata={"example": "https://shop.example/webhook"})
     description = Text(load_default=None, allow_none=True, validate=validate.Length(max=255))
     events = event_filter(load_default=lambda: ["*"])
-    enabled = fields.Boolean(load_default=True)
+    enabled = TrueOrFalse(load_default=True)
 
 
 class EndpointChanges(Body):
     url = HttpUrl()
     description = Text(allow_none=True, validate=validate.Length(max=255))
     events = event_filter()
-    enabled = fields.Boolean()
+    enabled = TrueOrFalse()
 
 
 class Rotation(Body):

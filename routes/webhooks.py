@@ -17,7 +17,7 @@ from models.webhooks import WebhookDelivery, WebhookDeliverySchema, WebhookDeliv
 from routes.audit import note
 from routes.auth import authenticated
 from routes.errors import refuses
-from routes.fields import Blueprint, Body, Text, WholeNumber
+from routes.fields import Blueprint, Body, Text, TrueOrFalse, WholeNumber
 from routes.pagination import PageQuery, page, page_of
 from routes.writes import writes
 
@@ -64,7 +64,7 @@ class RetryRequest(Body):
     since = Timestamp(required=True, metadata={"description": "What failed at that time or later."})
     until = Timestamp(metadata={"description": "And before this time; now, if it is not given."})
     endpoint_id = Text(metadata={"description": "To this endpoint alone; else to all that are enabled."})
-    include_missed = fields.Boolean(
+    include_missed = TrueOrFalse(
         load_default=False,
         metadata={"description": "Also events of that time that the endpoint was never told of."},
     )
