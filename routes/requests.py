@@ -43,14 +43,18 @@ class SafeJSON(DefaultJSONProvider):
     sort_keys = False
     compact = True
 
-    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+    def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
         try:
-            return orjson.loads(s)
+            read = orjson.loads(s)
+            # Of a key that comes twice, it takes the last. Each has a colon: so many keys, none came twice.
+            colons = s.count(b":") if isinstance(s, bytes) else s.count(":")
+            if colons == _count_keys(read):
+                return read
         except orjson.JSONDecodeError:
             pass
         try:  # what is beyond orjson may be well-formed: then the error can name the field
             text = s.decode() if isinstance(s, bytes) else s  # left to itself, json would guess at UTF-16
-            return json.loads(text, parse_constant=_refuse_constant, **kwargs)
+            return STRICT.decode(text)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -59,6 +63,10 @@ class SafeJSON(DefaultJSONProvider):
             return orjson.dumps(obj, default=self.default).decode()
         except TypeError:  # half a surrogate pair, which somebody sent and is told of
             return super().dumps(obj, **kwargs)
+
+
+class KeyComesTwice(ValueError):
+    """A JSON object has a key twice: which of two amounts was meant, nobody knows (RFC 8259, 4)."""
 
 
 class JSONRequest(Request):
@@ -78,6 +86,8 @@ class JSONRequest(Request):
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
         if e is None:
             raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
+        if isinstance(e, KeyComesTwice):
+            raise bad_request(f"{e}: Comes twice.", field=str(e))
         raise bad_request("The body is not valid JSON.")
 
 
@@ -128,8 +138,31 @@ def _refuse_more(stream: IO[bytes]) -> None:
         raise RequestEntityTooLarge
 
 
+def _count_keys(value: Any) -> int:
+    count, below = 0, [value]
+    for each in below:  # which grows meanwhile
+        if isinstance(each, dict):
+            count += len(each)
+            below.extend(each.values())
+        elif isinstance(each, list):
+            below.extend(each)
+    return count
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in read:
+            raise KeyComesTwice(key)
+        read[key] = value
+    return read
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_each_once)
 
 
 def _identify() -> None:
