@@ -25,7 +25,7 @@ blp = Blueprint("merchant", __name__, url_prefix="/api/v1", description="The mer
 class Origin(HttpUrl):
     """A site as browsers name it: scheme, host, and the port where it is not the usual one."""
 
-    told = HttpUrl.told | {"pattern": r"^https?://[A-Za-z0-9.\-]+(:[1-9][0-9]{0,3})?$"}
+    told = HttpUrl.told | {"pattern": r"^https?://[A-Za-z0-9.:\[\]\-]+$"}
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         origin = super()._deserialize(value, *args, **kwargs)
@@ -40,7 +40,7 @@ class Origin(HttpUrl):
 class LogoUrl(HttpUrl):
     """An image's address whose host can stand in a header: the page's policy names it."""
 
-    told = HttpUrl.told | {"pattern": r"^https?://[A-Za-z0-9.\-]+(:[1-9][0-9]{0,3})?([/?#][^\s\\]*)?$"}
+    told = HttpUrl.told | {"pattern": r"^https?://[A-Za-z0-9.:\[\]\-]+([/?#][^\s\\]*)?$"}
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         url = super()._deserialize(value, *args, **kwargs)

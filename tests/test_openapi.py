@@ -16,7 +16,7 @@ from commands.openapi import FILE, published
 from models.webhook_endpoints import EVENT_TYPES
 from routes.errors import STATUS_OF_CODE
 from routes.openapi import HEADERS, PRODUCTION_COOKIE, document
-from tests.conftest import Api, drain_all, found, refused
+from tests.conftest import Api, Dashboard, breaks, drain_all, found, refused
 from tests.receiver import Receiver
 
 METHODS = {"GET", "POST", "PATCH", "DELETE", "PUT"}
@@ -302,6 +302,15 @@ def test_what_is_really_sent_is_what_its_webhook_says(
             "schema"
         ]
         assert wrong(spec, schema, each) == []
+
+
+def test_what_an_operator_sees_of_the_queues_is_as_described(
+    spec: dict[str, Any], app: Flask, dashboard: Dashboard
+) -> None:
+    assert breaks(app) == []
+    jobs = found(dashboard.get("/jobs"))
+    assert set(jobs) >= {"workers", "verification"}
+    assert wrong(spec, {"$ref": "#/components/schemas/Jobs"}, jobs) == []
 
 
 def test_every_reference_leads_somewhere(spec: dict[str, Any]) -> None:
