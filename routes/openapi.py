@@ -76,6 +76,21 @@ HEADERS = {
         "example": 1,
     },
 }
+MEANINGS = {
+    400: "The request is wrong; `field` names the input at fault.",
+    401: "The API key or secret is missing or wrong, or nobody is signed in.",
+    403: "Whoever asks is known, and may not; or a change from the dashboard lacks its CSRF token.",
+    404: "There is no such thing, or it is somebody else's.",
+    406: "The answer would be JSON, which `Accept` leaves out.",
+    408: "The body did not arrive in time.",
+    409: "What is there now stands in the way; `reason` says what.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body is not JSON in UTF-8.",
+    422: "The Idempotency-Key was used for another request.",
+    429: "Too many requests; `Retry-After` says when to ask again.",
+    500: "Something went wrong on our side; the log knows the `request_id`.",
+    503: "Not available just now; `Retry-After` says when to ask again.",
+}
 # What an answer has only sometimes; all else is always there, if only as null.
 SOMETIMES = {
     *("ErrorBody.field", "ErrorBody.reason"),
@@ -242,7 +257,7 @@ def _error(components: Any, status: int, codes: list[str]) -> str:
             "examples": {code: {"value": {"error": {"code": code, **ERRORS[code]}}} for code in codes},
         }
         response = {
-            "description": " ".join(ERRORS[code]["description"] for code in codes[:1]),
+            "description": MEANINGS[status],
             "headers": _headers("X-Request-Id", *(["Retry-After"] if status in (429, 503) else [])),
             "content": {"application/json": content},
         }

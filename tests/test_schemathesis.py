@@ -21,7 +21,7 @@ from tests.processes import Running, gateway, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIG = ROOT / "tests/schemathesis.toml"
-EXAMPLES = 8  # of each operation in a phase, beside those that it derives from the schemas
+EXAMPLES = 5  # of each operation in a phase, beside those that it derives from the schemas
 AT_MOST_S = 500  # usually about a minute, on two idle cores
 OPEN_ORDERS = 30  # of which payments can be begun
 SPARE = 6  # endpoints and keys: some are deleted on the way

@@ -57,8 +57,24 @@ function readable(spec) {
     operation.summary = (operation.summary ?? `${method.toUpperCase()} ${path}`).replace(/`([^`]*)`/g, "“$1”");
     operation.operationId ??= `${method}${path.replace(/\W+/g, "-").replace(/-$/, "")}`;
     operation.tags = (operation.tags ?? ["default"]).map(title);
+    for (const content of Object.values(operation.requestBody?.content ?? {})) showFirst(content);
+    operation.responses = Object.fromEntries(Object.entries(operation.responses ?? {}).map(([status, response]) =>
+      [status, response.$ref ? inALine(spec.components.responses[response.$ref.split("/").pop()]) : response]));
   }
   return spec;
+}
+
+/** The first of several examples, without Swagger UI's field to choose another: that has no label. */
+function showFirst(content) {
+  const [first] = Object.values(content.examples ?? {});
+  if (first) content.example = first.value;
+  delete content.examples;
+}
+
+/** An error as its codes and what they mean: all have one form, which need not be drawn a dozen times. */
+function inALine({ description, content }) {
+  const codes = Object.keys(content["application/json"].examples).map((code) => `\`${code}\``);
+  return { description: `${codes.join(", ")}: ${description}` };
 }
 
 function operationsOf(spec) {
@@ -193,11 +209,11 @@ function page({ React }) {
       ...paragraphs(text).map((words) => h("p", {}, ...marked(words, (code) => h("code", {}, code)))));
   };
 
-  /** An operation's path; and that it takes no key, if so. */
+  /** An operation's path; and that it takes no key, if so. (A webhook has no path: it is ours to send.) */
   const withKeys = (Path) => (props) =>
     h(React.Fragment, {},
       h(Path, props),
-      !props.operationProps.get("security")?.size && h("span", { className: "no-key" }, "No key needed"));
+      props.operationProps.get("path").startsWith("/") && !props.operationProps.get("security")?.size && h("span", { className: "no-key" }, "No key needed"));
 
   /** A media type is a choice only where there are several. (The field is there all the same: it sets the first.) */
   const mediaType = (Choice) => (props) =>
