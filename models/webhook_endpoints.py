@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from marshmallow import Schema, fields
 from sqlalchemy import ARRAY, ForeignKey, Identity, LargeBinary, Text, func, select
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm.attributes import flag_modified
 
 from models import direct, signatures, vault
 from models.audit import GATEWAY, AuditEntry
@@ -234,6 +235,9 @@ class WebhookEndpoint(Model):
         slow, quick = duration_ms > SLOW_MS, succeeded and duration_ms <= QUICK_MS
         if (self.slow, self.quick) != (slow, quick):
             self.slow, self.quick = slow, quick
+            # Both are written, since nobody locks it: another worker may have changed the other one.
+            flag_modified(self, "slow")
+            flag_modified(self, "quick")
 
     @property
     def has_failed_too_long(self) -> bool:

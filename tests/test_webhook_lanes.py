@@ -16,7 +16,7 @@ from jobs.work import SLOTS, Task
 from models.base import db
 from models.webhook_endpoints import QUICK_MS, WebhookEndpoint
 from models.webhooks import AttemptResult, WebhookDelivery
-from tests.conftest import Api, at_once, drain
+from tests.conftest import Api, at_once, drain, in_sql
 from tests.processes import wait_until
 from tests.receiver import Receiver, hang_until, running_receiver
 
@@ -244,3 +244,14 @@ def pay_undelivered(api: Api) -> None:
     """A payment and all its events, with nothing posted yet."""
     api.upi(api.order()["id"])
     drain(PAYMENTS)
+
+
+def test_two_workers_may_note_at_once_that_it_was_slow_and_that_it_was_quick(app: Flask, api: Api) -> None:
+    endpoint_id = api.endpoint("https://shop.example/webhook")["id"]
+    with app.app_context():
+        endpoint = db.session.get_one(WebhookEndpoint, endpoint_id)
+        in_sql(app, "UPDATE webhook_endpoints SET slow = true WHERE id = :id", id=endpoint_id)
+        endpoint.note(succeeded=True, duration_ms=1)
+        db.session.commit()
+        db.session.refresh(endpoint)
+        assert (endpoint.slow, endpoint.quick) == (False, True)
