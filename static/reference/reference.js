@@ -237,6 +237,10 @@ function page({ React }) {
   const responses = (Responses) => (props) =>
     h("div", { ref: (node) => node?.querySelector("table")?.removeAttribute("role") }, h(Responses, props));
 
+  /** The heading above webhooks is one as a tag's: what follows it is a level below. */
+  const webhooks = (Webhooks) => (props) =>
+    h("div", { ref: (node) => node?.querySelector("h2")?.setAttribute("aria-level", "3") }, h(Webhooks, props));
+
   /** A button that unfolds a schema says whether it has. */
   const accordion = (Accordion) => (props) =>
     h("span", { ref: (node) => node?.firstElementChild?.setAttribute("aria-expanded", String(props.expanded)) },
@@ -253,6 +257,7 @@ function page({ React }) {
       JsonSchemaForm: () => None,
       authorizeBtn: () => None,
       authorizeOperationBtn: () => None,
+      Webhooks: webhooks,
       JSONSchema202012Accordion: accordion,
       JSONSchema202012KeywordEnum: () => Enum,
       JSONSchema202012ExpandDeepButton: () => None,
