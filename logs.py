@@ -2,7 +2,7 @@
 
 Without what must never be logged: card numbers and security codes are masked in every line. Nothing of ours
 logs a card. But an exception's text, or a web server that quotes the bytes it could not understand, may hold
-what a client sent.
+what a client sent. Nor a row that PostgreSQL refused, which its error quotes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Digits in a row, as a card number may be written or quoted; and what follows the name of a security code.
 DIGITS = re.compile(r"(?<!\d)\d(?:(?:[ .+-]|%20|\xa0){0,2}\d){12,}")
 SECURITY_CODE = re.compile(r"(?i)(cvv2?|cvc2?|security_code)(\w*)(\W{1,8})\d{3,4}(?!\d)")
+FAILING_ROW = re.compile(r"(Failing row contains )\(.*\)\.", re.DOTALL)  # PostgreSQL's DETAIL
 QUOTED_REQUEST = re.compile(r"(Invalid request from ip=\S+?): .*", re.DOTALL)
 CARD_LENGTHS = range(13, 20)  # ISO/IEC 7812-1
 
@@ -36,6 +37,8 @@ def scrub(text: str) -> str:
 
 
 def _mask_cards(text: str) -> str:
+    if "Failing row" in text:
+        text = FAILING_ROW.sub(r"\1[not shown]", text)
     lower = text.lower()
     if "cv" in lower or "security" in lower:  # looked for first: most lines are about neither
         text = SECURITY_CODE.sub(r"\1\2\3***", text)

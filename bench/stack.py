@@ -22,7 +22,10 @@ from config import ROOT
 from tests.processes import Running, environ_of, gateway, wait_until
 
 STOP_S = 20
-QUIET = {"REQUEST_LOG": "false", "LOG_LEVEL": "WARNING", "PROCESSING_DELAY_MS": "0-0"}
+QUIET = {
+    **{"REQUEST_LOG": "false", "LOG_LEVEL": "WARNING", "PROCESSING_DELAY_MS": "0-0"},
+    "RATE_LIMIT_PER_API_KEY": "1000000 per second",  # counted, but never reached
+}
 
 
 @dataclass(frozen=True)

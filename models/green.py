@@ -5,8 +5,8 @@ which gunicorn.conf.py imports before all else, is not even loaded.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg2.extensions
@@ -45,16 +45,13 @@ def soon(seconds: float, call: Callable[[], object]) -> bool:
     return True
 
 
-@contextmanager
-def within(seconds: float, error: Exception) -> Iterator[None]:
-    """Raise the error when this has waited for so long. Without an event loop, nothing cuts it short."""
+def within(seconds: float, error: type[Exception]) -> AbstractContextManager[Any]:
+    """Raises the error when what is in it has waited for so long. Without an event loop it is let wait."""
     if not _has_loop():
-        yield
-        return
+        return nullcontext()
     from gevent import Timeout  # noqa: PLC0415
 
-    with Timeout(seconds, error):
-        yield
+    return Timeout(seconds, error)
 
 
 def give_way() -> None:

@@ -53,6 +53,7 @@ CODE_OF_STATUS = {
 DESCRIPTION_OF_STATUS = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
+    408: "The body did not arrive in time.",
     413: "The body is larger than 64 KiB.",
 }
 View = TypeVar("View", bound=Callable[..., Any])

@@ -124,11 +124,11 @@ def count_key(key_id: str) -> None:
     if use.rests_until and (wait_s := use.rests_until - time.monotonic()) > 0:
         raise _too_many(wait_s)
     use.untold += 1
-    limits = _parsed(settings.rate_limit_per_api_key)
-    if use.untold < max(1, min(limit.amount for limit in limits) // REPORTED_SHARE):
+    rate = settings.rate_limit_per_api_key
+    if use.untold < _told_at_once(rate):
         return
     cost, use.untold = use.untold, 0
-    wait_s = max(_wait_s(limit, ("key", key_id), cost) for limit in limits)
+    wait_s = max(_wait_s(limit, ("key", key_id), cost) for limit in _parsed(rate))
     if wait_s:
         use.rests_until = time.monotonic() + wait_s
         raise _too_many(wait_s)
@@ -175,6 +175,11 @@ def _wait_s(limit: RateLimitItem, who: tuple[str, ...], cost: int) -> float:
 
 def _too_many(wait_s: float) -> Refused:
     return Refused("RATE_LIMIT_ERROR", "Too many requests; try again later.", retry_after_s=int(wait_s) + 1)
+
+
+@cache
+def _told_at_once(rate: str) -> int:
+    return max(1, min(limit.amount for limit in _parsed(rate)) // REPORTED_SHARE)
 
 
 @cache

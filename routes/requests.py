@@ -121,7 +121,7 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 def read_body() -> bytes:
     """The body's bytes. That it is late, too short or not what its headers say is the caller's mistake."""
     try:
-        with within(BODY_TIME_S, RequestTimeout(f"The body has to arrive within {BODY_TIME_S} s.")):
+        with within(BODY_TIME_S, RequestTimeout):
             body = request.get_data()
             # Of a body of no announced length, werkzeug reads what is allowed and passes over the rest.
             if request.content_length is None and len(body) == request.max_content_length:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from app import create_app
 from jobs.clock import WORKS
@@ -68,6 +70,24 @@ def test_it_masks_tracebacks_too() -> None:
     assert "ValueError: [number]" in line
 
 
+@pytest.mark.parametrize("form", [TextFormatter, JsonFormatter])
+def test_a_row_that_was_refused_is_not_shown(context: None, form: type[logging.Formatter]) -> None:
+    """Its secrets are sealed, but its addresses are not."""
+    email = "somebody (at home)\nx@example.com"
+    statement = text(
+        "INSERT INTO merchants (id, name, email, role) VALUES ('mer_1', 'Asha', :email, 'admin')"
+    )
+    with pytest.raises(IntegrityError) as refusal:
+        db.session.execute(statement, {"email": email})
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "broke", None, None)
+    record.exc_info = (refusal.type, refusal.value, None)
+    line = form().format(record)
+    assert "Failing row contains [not shown]" in line
+    assert "violates check constraint" in line
+    assert "home" not in line
+    assert "example.com" not in line
+
+
 # --- JSON ----------------------------------------------------------------------------------------
 
 
@@ -83,10 +103,10 @@ def lines(app: Flask, environ: dict[str, str]) -> Iterator[Callable[[], list[dic
     root.setLevel("INFO")
 
     def read() -> list[dict[str, Any]]:
-        text = written.getvalue()
+        told = written.getvalue()
         written.seek(0)
         written.truncate()
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in told.splitlines()]
 
     yield read
     root.removeHandler(handler)

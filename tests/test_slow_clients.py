@@ -38,6 +38,8 @@ def said_to(running: Running, sent: list[bytes], pause_s: float) -> tuple[bytes,
             try:
                 client.sendall(part)
                 answer = client.recv(65536)
+                client.settimeout(10)
+                answer += b"".join(iter(lambda: client.recv(65536), b""))
             except TimeoutError:
                 continue
             except OSError:
