@@ -221,7 +221,7 @@ def cautions(settings: Settings) -> list[str]:
             settings.webhook_allow_private
         ),
         "METRICS_TOKEN: Is not set: there are no metrics.": not settings.metrics_token,
-        "SECRET_KEY_FALLBACKS: Is set: take it away when `flask rotate-secrets` has run.": bool(
+        "SECRET_KEY_FALLBACKS: Is set: take it away a day after `flask rotate-secrets`.": bool(
             settings.secret_key_fallbacks
         ),
     }

@@ -95,7 +95,7 @@ class _Server(StreamServer):
         super().__init__(listener, partial(handle.func, SimpleNamespace(getsockname=lambda: name)), **options)
 
     def close(self) -> None:
-        while (client := self.do_read()) is not None:
+        while not self.closed and (client := self.do_read()) is not None:  # `stop` closes once more
             self.do_handle(*client)
         super().close()
 

@@ -49,7 +49,7 @@ def _mask_card(match: re.Match[str]) -> str:
     """Masked if groups of it are a card number; times and counts are for the operator to read."""
     groups = re.split(r"\D+", match[0].replace("%20", " "))
     for first in range(len(groups)):
-        for last in range(first + 1, len(groups) + 1):
+        for last in range(first + 1, min(first + CARD_LENGTHS.stop, len(groups) + 1)):
             number = "".join(groups[first:last])
             if len(number) in CARD_LENGTHS and luhn(number):
                 return "[number]"

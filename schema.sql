@@ -341,8 +341,7 @@ CREATE TABLE webhook_endpoints (
     deleted_at       timestamptz,
     CHECK (enabled = (disabled_reason IS NULL) AND enabled = (disabled_at IS NULL)),
     CHECK ((previous_secret_encrypted IS NULL) = (previous_secret_expires_at IS NULL)),
-    CHECK (deleted_at IS NULL OR NOT enabled),
-    CHECK (NOT (slow AND quick))
+    CHECK (deleted_at IS NULL OR NOT enabled)
 );
 CREATE INDEX webhook_endpoints_merchant ON webhook_endpoints (merchant_id, created_at DESC, seq DESC);
 

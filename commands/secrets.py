@@ -12,7 +12,7 @@ from models.sealed import reseal_all
 def rotate_secrets() -> None:
     """Seal every secret in the database under SECRET_KEY, with SECRET_KEY_FALLBACKS to read the old ones.
 
-    When it has run, nothing needs the fallbacks any more. See "A new SECRET_KEY" in docs/operations.md.
+    A day later nothing needs the fallbacks any more. See "A new SECRET_KEY" in docs/operations.md.
     """
     with gateway():
         for table, count in reseal_all().items():

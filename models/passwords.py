@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import secrets
 import threading
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models import vault
 from models.base import Minor, Model, db, now
+from models.callers import one_caller
 from models.errors import Refused, bad_request
 from models.green import off_the_loop
 from models.merchants import Merchant
@@ -149,7 +149,7 @@ def _check(
     """Whether the password is right. Counts it as wrong first, so that a crowd at once gains nothing."""
     scopes = {
         _scope("account", email): FAILURES_MAX_PER_ACCOUNT,
-        _scope("address", _network(address)): FAILURES_MAX_PER_ADDRESS,
+        _scope("address", one_caller(address)): FAILURES_MAX_PER_ADDRESS,
     }
     counted = _count(scopes, field)
     hashed = merchant.password_hash if merchant is not None else None
@@ -198,19 +198,6 @@ def _count(scopes: dict[bytes, int], field: str | None) -> list[int]:
     ids = [failure.id for failure in failures]
     db.session.commit()
     return ids
-
-
-def _network(address: str) -> str:
-    """An IPv4 address, or the /64 that one customer of an IPv6 provider has."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if ip.version == 4:
-        return address
-    if ip.ipv4_mapped is not None:  # an IPv6 socket writes every IPv4 address so: the /64 would hold them all
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def _scope(kind: str, value: str) -> bytes:

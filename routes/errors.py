@@ -143,5 +143,5 @@ def _unavailable(error: Exception) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     db.session.rollback()
-    log.error("%s %s broke", request.method, request.path, exc_info=error)
+    log.error("%s %s broke", request.method, request.url_rule, exc_info=error)
     return error_response("SERVER_ERROR", "Something went wrong on our side.")

@@ -29,7 +29,7 @@ class LedgerQuery(PageQuery):
 @authenticated
 @blp.response(200, BalancesSchema)
 def get_balance():
-    """Get the balance in each currency: captured - refunded - refunds_pending = available."""
+    """Get the balance in each currency: captured - fees - refunded - refunds_pending = available."""
     return {"data": balances(g.merchant_id)}
 
 

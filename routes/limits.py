@@ -23,6 +23,7 @@ from redis import RedisError
 from config import settings
 from jobs.wake import fast_redis
 from models import vault
+from models.callers import one_caller
 from models.errors import Refused
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -46,7 +47,7 @@ def limited_by_address(view: View) -> View:
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        count([(settings.public_rate_limit_per_address, (view.__name__, remote_address()))])
+        count([(settings.public_rate_limit_per_address, (view.__name__, one_caller(remote_address())))])
         return view(*args, **kwargs)
 
     return cast(View, wrapper)
@@ -65,7 +66,9 @@ def limited_as_card_testing(view: View) -> View:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         body = request.get_json(silent=True)
         order_id = body.get("order_id") if isinstance(body, dict) else None
-        by: list[Counted] = [(settings.public_rate_limit_per_address, (view.__name__, remote_address()))]
+        by: list[Counted] = [
+            (settings.public_rate_limit_per_address, (view.__name__, one_caller(remote_address())))
+        ]
         by += [(settings.public_rate_limit_per_order, (view.__name__, "order", f"{str(order_id)[:64]!a}"))]
         by += [(settings.public_rate_limit_per_card, ("card", card)) for card in _card_of(body)]
         count(by)
@@ -79,14 +82,16 @@ def remote_address() -> str:
 
 
 def count(rates: list[Counted]) -> None:
-    """Count one request against each of these rates.
+    """Count one request against these rates, up to the one that is exceeded.
+
+    So a caller who goes on uses up nobody else's, and leaves no new counts of what it makes up.
 
     Raises:
         Refused: one of them is exceeded.
     """
-    wait_s = max(_wait_s(limit, who, 1) for rate, who in rates for limit in _parsed(rate))
-    if wait_s:
-        raise _too_many(wait_s)
+    for rate, who in rates:
+        if wait_s := max(_wait_s(limit, who, 1) for limit in _parsed(rate)):
+            raise _too_many(wait_s)
 
 
 def _card_of(body: Any) -> Iterator[str]:

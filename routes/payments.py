@@ -202,7 +202,7 @@ def _today_somewhere() -> date:
 @blp.arguments(PaymentQuery, location="query")
 @blp.response(200, page_of(PaymentSchema))
 def list_payments(args):
-    """List payments, newest first. `/payments/list` is the address that existing dashboards call."""
+    """List payments, newest first. `/payments/list` is the same, for clients that were written for it."""
     return page(chosen_payments(args), Payment, args)
 
 

@@ -99,6 +99,28 @@ def test_the_pause_of_who_goes_on_grows(process: Make, api: Api) -> None:
     assert waits[0] <= 61 < waits[1] <= 3601 < waits[2] <= 86401
 
 
+def test_who_is_refused_uses_up_nobody_elses_limit_and_leaves_no_counts(
+    process: Make, api: Api, app: Flask
+) -> None:
+    shop = process(PUBLIC_RATE_LIMIT_PER_ADDRESS="2 per hour", PUBLIC_RATE_LIMIT_PER_ORDER="3 per hour")
+    order_id = api.order()["id"]
+    assert [pay(shop, upi(order_id, "bad"), "192.0.2.1").status_code for _ in range(2)] == [400, 400]
+    with app.app_context():
+        before = fast_redis().dbsize()
+        for number in range(4):
+            too_many(pay(shop, upi(order_id), "192.0.2.1"))
+            too_many(pay(shop, card(f"made_up_{number}", f"424242424242424{number}"), "192.0.2.1"))
+        assert fast_redis().dbsize() == before
+    made(pay(shop, upi(order_id), "192.0.2.2"))
+
+
+def test_a_customer_of_an_ipv6_provider_is_one_caller(process: Make, api: Api) -> None:
+    shop = process(PUBLIC_RATE_LIMIT_PER_ADDRESS="1 per hour")
+    made(pay(shop, upi(api.order()["id"]), "2001:db8:1:2::1"))
+    too_many(pay(shop, upi(api.order()["id"]), "2001:db8:1:2:ffff::9"))
+    made(pay(shop, upi(api.order()["id"]), "2001:db8:1:3::1"))
+
+
 # --- Redis, and without it -----------------------------------------------------------------------
 
 

@@ -225,6 +225,18 @@ def test_every_version_between_becomes_a_new_one(
         assert breaks(app) == []
 
 
+def test_a_worker_of_before_there_were_quick_endpoints_may_find_one_slow(old: dict[str, str]) -> None:
+    """It knows nothing of `quick`, and works beside new ones that do."""
+    with database_of(old):
+        schema.migrate()
+    with (
+        transaction(old, "UPDATE webhook_endpoints SET quick = true RETURNING id") as line,
+        line.cursor() as cursor,
+    ):
+        cursor.execute("UPDATE webhook_endpoints SET slow = true RETURNING slow AND quick")
+        assert cursor.fetchone() == (True,)
+
+
 # --- who does it ---------------------------------------------------------------------------------
 
 

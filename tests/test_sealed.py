@@ -96,6 +96,9 @@ def test_the_whole_rotation_interrupts_nobody(under: Under, environ: dict[str, s
     assert found(merchant_of(alone, api).get(f"/webhook_endpoints/{endpoint['id']}/secret")) == secrets
     with pytest.raises(ConfigError, match=r"^SECRET_KEY: Is not the one"):
         under.keys(now)
+    # A day later: what a key was first used for is a hash under the old one.
+    again = merchant_of(alone, api).post("/orders", {"amount": 10000}, key="a-retry")
+    refused(again, 422, "IDEMPOTENCY_ERROR")
 
 
 def test_a_page_that_is_open_goes_on_working(under: Under, environ: dict[str, str], other: Api) -> None:

@@ -20,12 +20,7 @@ def upgrade() -> None:
     at_leisure("DROP INDEX CONCURRENTLY IF EXISTS ledger_entries_posting")
     for table in REPEAT_THEIR_MERCHANT:
         step(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_merchant_id_fkey")
-    step("""
-        ALTER TABLE webhook_endpoints
-            ADD COLUMN IF NOT EXISTS quick boolean NOT NULL DEFAULT false,
-            DROP CONSTRAINT IF EXISTS webhook_endpoints_check3,
-            ADD CONSTRAINT webhook_endpoints_check3 CHECK (NOT (slow AND quick))
-    """)
+    step("ALTER TABLE webhook_endpoints ADD COLUMN IF NOT EXISTS quick boolean NOT NULL DEFAULT false")
     step("""
 CREATE OR REPLACE FUNCTION check_postings_balance() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
